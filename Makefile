@@ -1,0 +1,31 @@
+# Everything runs in .venv, which is made from the two locks when they change.
+PYTHON ?= python3
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: repro test style lock clean
+
+repro: .venv/installed  ## get the data and run what changed of the pipeline
+	dvc repro
+
+test: .venv/installed  ## run the tests
+	python -m pytest
+
+style: .venv/installed  ## check the style
+	ruff check .
+	ruff format --check .
+
+lock: .venv/installed  ## choose versions anew for requirements.in and requirements-test.in
+	python -m pip install --quiet uv
+	for name in requirements requirements-test; do \
+	  uv pip compile --quiet --upgrade --universal --python-version 3.11 --fork-strategy fewest \
+	    --generate-hashes --no-emit-index-url $$name.in --output-file $$name.txt; done
+
+clean:  ## remove what can be made again; the data and DVC's cache stay
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis models data/prepared
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/installed: requirements.txt requirements-test.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+	  --requirement requirements.txt --requirement requirements-test.txt
+	touch $@

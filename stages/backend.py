@@ -1,0 +1,68 @@
+"""TensorFlow and Keras, imported fast and quietly: the one place that imports them.
+
+Fast: Keras tries to import OpenCV, pandas, scikit-learn and matplotlib for helpers that no
+stage uses; it does without where they are absent. They are hidden from it while it is imported,
+which saves two fifths of the time.
+
+Quiet: TensorFlow greets its user with lines about oneDNN, CUDA and the processor. The ones
+listed here are dropped; whatever else comes while it starts is passed on.
+"""
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+
+UNUSED = ("cv2", "matplotlib", "pandas", "sklearn")
+GREETINGS = (
+    "before absl::InitializeLog() is called",
+    "oneDNN custom operations are on",
+    "Could not find cuda drivers",
+    "optimized to use available CPU instructions",
+    "To enable the following instructions",
+    "failed call to cuInit",
+)
+
+
+@contextlib.contextmanager
+def hidden(modules: tuple[str, ...]) -> Iterator[None]:
+    """Make modules that are not imported yet look absent."""
+    absent = [name for name in modules if name not in sys.modules]
+    # https://docs.python.org/3/reference/import.html#the-module-cache
+    sys.modules.update(dict.fromkeys(absent))
+    try:
+        yield
+    finally:
+        for name in absent:
+            del sys.modules[name]
+
+
+@contextlib.contextmanager
+def without_greetings() -> Iterator[None]:
+    """Drop the greetings from stderr, also from the native code's; pass on the rest."""
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            caught.seek(0)
+            for line in caught.read().decode(errors="replace").splitlines():
+                if not any(greeting in line for greeting in GREETINGS):
+                    print(line, file=sys.stderr)
+
+
+os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # warnings and errors
+with hidden(UNUSED), without_greetings():
+    import keras
+    import tensorflow as tf
+
+    tf.config.list_logical_devices()  # looks for a GPU: the last of the greetings
+
+__all__ = ["keras", "tf"]

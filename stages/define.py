@@ -1,0 +1,135 @@
+"""Stage 2, `define`: parameters to an architecture.
+
+Reads   params.yaml
+Writes  models/architecture.json: the network, untrained, as Keras describes it
+        metrics/define.json: number of parameters, multiply-adds for one image
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from stages.backend import keras
+from stages.console import run
+from stages.outputs import replacing, write_json
+from stages.params import Classes, ImageSize, StageParams, read_params
+
+ARCHITECTURE = Path("models/architecture.json")
+METRICS = Path("metrics/define.json")
+
+POOL = 2
+
+Width = Annotated[int, Field(ge=1, le=4096)]
+
+
+class DefineParams(StageParams):
+    """What `define` reads of params.yaml."""
+
+    classes: Classes
+    image_size: ImageSize
+    conv_filters: list[Width] = Field(
+        max_length=10, description="a list of at most 10 whole numbers from 1 to 4096"
+    )
+    kernel_size: int = Field(ge=1, le=15, description="a whole number of pixels from 1 to 15")
+    dense_units: list[Width] = Field(
+        max_length=10, description="a list of at most 10 whole numbers from 1 to 4096"
+    )
+    dropout: float = Field(ge=0, lt=1, description="a number from 0 to below 1")
+    batch_norm: bool = Field(description="true or false")
+
+    @model_validator(mode="after")
+    def _image_outlasts_convolutions(self) -> "DefineParams":
+        size = self.image_size
+        for index, _ in enumerate(self.conv_filters, start=1):
+            size = (size - self.kernel_size + 1) // POOL
+            if size < 1:
+                raise ValueError(
+                    f"conv_filters is {self.conv_filters!r}; convolution {index} of kernel_size "
+                    f"{self.kernel_size} and its pooling leave nothing of an image of image_size "
+                    f"{self.image_size}; it must be a list of at most {index - 1}"
+                )
+        return self
+
+
+def network(params: DefineParams) -> "keras.Sequential":
+    """Return the untrained network.
+
+    Convolution, activation, pooling for each of `conv_filters`; a dense layer for each of
+    `dense_units`; softmax over `classes`.
+
+    Parameters
+    ----------
+    params : DefineParams
+        With ``batch_norm``, batch normalisation [1]_ stands between a convolution and its
+        activation; with ``dropout``, that share [2]_ of the input of each dense layer is
+        dropped in training.
+
+    Returns
+    -------
+    keras.Sequential
+        float32 (N, image_size, image_size, 1) in [0, 1] to float32 (N, classes), rows of
+        which sum to 1.
+
+    References
+    ----------
+    .. [1] S. Ioffe and C. Szegedy, "Batch normalization: accelerating deep network training
+       by reducing internal covariate shift", ICML 2015.
+    .. [2] N. Srivastava et al., "Dropout: a simple way to prevent neural networks from
+       overfitting", JMLR 15, 2014.
+    """
+    layers = [keras.Input((params.image_size, params.image_size, 1), name="image")]
+    for i, filters in enumerate(params.conv_filters, start=1):
+        if params.batch_norm:
+            layers += [
+                keras.layers.Conv2D(filters, params.kernel_size, use_bias=False, name=f"conv_{i}"),
+                keras.layers.BatchNormalization(name=f"batch_norm_{i}"),
+                keras.layers.Activation("relu", name=f"relu_{i}"),
+            ]
+        else:
+            layers.append(
+                keras.layers.Conv2D(
+                    filters, params.kernel_size, activation="relu", name=f"conv_{i}"
+                )
+            )
+        layers.append(keras.layers.MaxPooling2D(POOL, name=f"pool_{i}"))
+    layers.append(keras.layers.Flatten(name="flatten"))
+    for i, units in enumerate([*params.dense_units, len(params.classes)], start=1):
+        if params.dropout:
+            layers.append(keras.layers.Dropout(params.dropout, name=f"dropout_{i}"))
+        last = i > len(params.dense_units)
+        layers.append(
+            keras.layers.Dense(
+                units,
+                activation="softmax" if last else "relu",
+                name="probabilities" if last else f"dense_{i}",
+            )
+        )
+    return keras.Sequential(layers, name="mnist_cnn")
+
+
+def multiply_adds(model: "keras.Sequential") -> int:
+    """Count the multiply-adds of the convolutions and dense layers for one image."""
+    total = 0
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            total += math.prod(layer.kernel.shape) * math.prod(layer.output.shape[1:3])
+        elif isinstance(layer, keras.layers.Dense):
+            total += math.prod(layer.kernel.shape)
+    return total
+
+
+def main() -> None:
+    """Run the stage."""
+    params = read_params(DefineParams)
+    model = network(params)
+    model.summary(line_length=80)
+    with replacing(ARCHITECTURE) as partial:
+        partial.write_text(json.dumps(json.loads(model.to_json()), indent=2) + "\n")
+    write_json(METRICS, {"parameters": model.count_params(), "multiply_adds": multiply_adds(model)})
+
+
+if __name__ == "__main__":
+    run("define", main)

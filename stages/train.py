@@ -1,0 +1,204 @@
+"""Stage 3, `train`: arrays and an architecture to a model.
+
+Reads   data/prepared/{train,validation}, models/architecture.json
+Writes  models/mnist_cnn_model.h5: the trained, compiled model
+        metrics/train.json: loss and accuracy after the last epoch
+        plots/training.csv: the same after every epoch, written as each epoch ends
+
+The order of the batches is a function of `seed` and the epoch.
+"""
+
+import csv
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from stages.arrays import Split, read_split
+from stages.backend import keras, tf
+from stages.console import InputError, progress, run
+from stages.outputs import replacing, write_json
+from stages.params import Seed, StageParams, read_params
+
+PREPARED = Path("data/prepared")
+ARCHITECTURE = Path("models/architecture.json")
+MODEL = Path("models/mnist_cnn_model.h5")
+METRICS = Path("metrics/train.json")
+TRAINING = Path("plots/training.csv")
+
+OPTIMIZERS = {
+    "adam": keras.optimizers.Adam,
+    "rmsprop": keras.optimizers.RMSprop,
+    "sgd": partial(keras.optimizers.SGD, momentum=0.9, nesterov=True),
+}
+STEPS_A_CALL = 16  # batches that TensorFlow works through before Python has the next ready
+VALIDATION_BATCH = 500
+
+Steps = Callable[[np.ndarray, np.ndarray], dict[str, tf.Tensor]]
+
+
+class TrainParams(StageParams):
+    """What `train` reads of params.yaml."""
+
+    seed: Seed
+    epochs: int = Field(ge=1, le=10_000, description="a whole number from 1 to 10000")
+    batch_size: int = Field(ge=1, le=65_536, description="a whole number from 1 to 65536")
+    optimizer: Literal["adam", "rmsprop", "sgd"] = Field(description="adam, rmsprop or sgd")
+    learning_rate: float = Field(gt=0, le=10, description="a number above 0, at most 10")
+
+
+def compiled_model(params: TrainParams, train: Split) -> keras.Model:
+    """Return the untrained, compiled model.
+
+    Raises
+    ------
+    InputError
+        If the architecture does not take images or give classes of this kind.
+    """
+    model = keras.models.model_from_json(ARCHITECTURE.read_text())
+    expected, found = (None, *train.images.shape[1:]), model.input_shape
+    if found != expected:
+        raise InputError(
+            f"{ARCHITECTURE} takes images of shape {found}, {PREPARED} holds {expected}; "
+            "run `dvc repro`"
+        )
+    model.compile(
+        optimizer=OPTIMIZERS[params.optimizer](learning_rate=params.learning_rate),
+        loss="categorical_crossentropy",
+        metrics=["accuracy"],
+        jit_compile=False,
+    )
+    return model
+
+
+def steps_of(step: Callable, batch_size: int, classes: int) -> Steps:
+    """Return a function that takes one step of training or validation for each batch.
+
+    Parameters
+    ----------
+    step : callable
+        `train_step` or `test_step` of a Keras model.
+    batch_size : int
+        Images a step.
+    classes : int
+        Number of classes.
+
+    Returns
+    -------
+    callable
+        It takes images, uint8 (n, H, W, 1), and labels, int64 (n,), in their order, and
+        returns loss and accuracy over all images since the model's metrics were reset. The
+        loop over the batches is part of TensorFlow's graph: Python is asked once for many.
+    """
+
+    @tf.function(reduce_retracing=True)
+    def steps(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+        logs = {"loss": tf.constant(0.0), "accuracy": tf.constant(0.0)}
+        for start in tf.range(0, tf.shape(labels)[0], batch_size):
+            # A step reads the weights that the step before it wrote.
+            tf.autograph.experimental.set_loop_options(parallel_iterations=1)
+            batch = tf.cast(images[start : start + batch_size], tf.float32) / 255.0
+            targets = tf.one_hot(labels[start : start + batch_size], classes)
+            logs = step((batch, targets))
+        return logs
+
+    return steps
+
+
+def epoch(
+    model: keras.Model, steps: Steps, split: Split, order: np.ndarray, size: int, what: str
+) -> dict[str, float]:
+    """Run one epoch of training or validation.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Its metrics are reset first.
+    steps : callable
+        From `steps_of`.
+    split : Split
+        The images and labels.
+    order : ndarray of int64, shape (N,)
+        The order in which they are taken.
+    size : int
+        Images a call of `steps`; a multiple of its batch size.
+    what : str
+        What is going on, for the progress bar.
+
+    Returns
+    -------
+    dict of str to float
+        Mean ``loss`` and ``accuracy`` over the images.
+    """
+    model.reset_metrics()
+    with progress(what, len(order), "images") as bar:
+        for start in range(0, len(order), size):
+            indices = order[start : start + size]
+            logs = steps(split.images[indices], split.labels[indices])
+            bar.update(len(indices))
+    return {name: float(value) for name, value in logs.items()}
+
+
+def main() -> None:
+    """Run the stage."""
+    params = read_params(TrainParams)
+    train, validation = read_split(PREPARED / "train"), read_split(PREPARED / "validation")
+    keras.utils.set_random_seed(params.seed)
+    tf.config.experimental.enable_op_determinism()
+    model = compiled_model(params, train)
+    classes = model.output_shape[-1]
+    training_steps = steps_of(model.train_step, params.batch_size, classes)
+    validation_steps = steps_of(model.test_step, VALIDATION_BATCH, classes)
+
+    rows: list[dict[str, float]] = []
+    for number in range(1, params.epochs + 1):
+        start, what = time.perf_counter(), f"train: epoch {number}/{params.epochs}"
+        order = np.random.default_rng([params.seed, number]).permutation(len(train))
+        size = params.batch_size * STEPS_A_CALL
+        logs = epoch(model, training_steps, train, order, size, what)
+        row = {"epoch": number} | {f"train_{name}": value for name, value in logs.items()}
+        order, size = np.arange(len(validation)), VALIDATION_BATCH
+        logs = epoch(model, validation_steps, validation, order, size, what)
+        row |= {f"validation_{name}": value for name, value in logs.items()}
+        rows.append(row)
+        write_table(TRAINING, rows)
+        print(
+            f"{what}: loss {row['train_loss']:.4f}, accuracy {row['train_accuracy']:.4f}, "
+            f"validation loss {row['validation_loss']:.4f}, "
+            f"accuracy {row['validation_accuracy']:.4f}, {time.perf_counter() - start:.1f} s",
+            flush=True,
+        )
+    save(model)
+    write_json(METRICS, {name: value for name, value in rows[-1].items() if name != "epoch"})
+
+
+def write_table(path: Path, rows: list[dict[str, float]]) -> None:
+    """Write rows of numbers as CSV, six decimals."""
+    with replacing(path) as partial, partial.open("w", newline="") as file:
+        table = csv.DictWriter(file, rows[0], lineterminator="\n")
+        table.writeheader()
+        table.writerows(
+            {k: v if isinstance(v, int) else f"{v:.6f}" for k, v in row.items()} for row in rows
+        )
+
+
+def save(model: keras.Model) -> None:
+    """Write the model as the HDF5 file that the notebook wrote.
+
+    Keras advises its newer .keras format; that one holds the date, so that DVC would see a
+    change where there is none.
+    """
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    with replacing(MODEL) as partial:
+        h5 = partial.with_suffix(".h5")  # Keras chooses the format by the suffix
+        model.save(h5)
+        h5.rename(partial)
+
+
+if __name__ == "__main__":
+    run("train", main)

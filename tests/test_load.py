@@ -1,0 +1,154 @@
+"""`load`: what is drawn, from where, and what is said when that cannot be."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages import load
+from stages.arrays import read_split
+from stages.console import InputError
+from stages.images import open_dataset
+from tests.conftest import archive_of, write_params
+
+SPLITS = ("train", "validation", "test")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return every file below a folder."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_splits_are_what_was_asked_for(workspace: Path, dataset: Path) -> None:
+    load.main()
+    splits = {name: read_split(Path("data/prepared", name)) for name in SPLITS}
+    assert {name: len(split) for name, split in splits.items()} == {
+        "train": 600,
+        "validation": 100,
+        "test": 100,
+    }
+    metrics = json.loads(Path("metrics/load.json").read_text())
+    assert metrics == {"train_images": 600, "validation_images": 100, "test_images": 100}
+    for name, split in splits.items():
+        assert split.images.shape[1:] == (28, 28, 1)
+        assert split.images.dtype == np.uint8
+        assert split.labels.dtype == np.int64
+        folder = "test" if name == "test" else "train"
+        for image, label, path in list(zip(split.images, split.labels, split.names, strict=True))[
+            :20
+        ]:
+            assert path.startswith(f"{folder}/{label}/")
+            file = load.decode((dataset / str(path)).read_bytes(), 28)
+            assert (image[:, :, 0] == file).all()
+    assert not set(splits["train"].names) & set(splits["validation"].names)
+    assert Path("plots/samples.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_null_means_all(workspace: Path, dataset: Path) -> None:
+    write_params(workspace, dataset=str(dataset), train_images=None, test_images=None)
+    load.main()
+    lengths = {name: len(read_split(Path("data/prepared", name))) for name in SPLITS}
+    train, test = (len(list((dataset / s).rglob("*.jpg"))) for s in ("train", "test"))
+    assert lengths == {"train": train - 100, "validation": 100, "test": test}
+
+
+def test_folder_archive_and_enclosing_folder_give_the_same_bytes(
+    workspace: Path, dataset: Path
+) -> None:
+    shutil.copytree(dataset, workspace / "wrapped" / "digits")
+    (workspace / "wrapped" / ".DS_Store").touch()
+    found = []
+    for path in (
+        dataset,
+        workspace / "wrapped",
+        archive_of(dataset, workspace / "a.zip"),
+        archive_of(dataset, workspace / "b.zip", prefix="mnist-jpg/"),
+    ):
+        write_params(workspace, dataset=str(path))
+        load.main()
+        found.append(contents(workspace / "data/prepared") | contents(workspace / "plots"))
+    assert all(other == found[0] for other in found)
+
+
+def test_seed_changes_the_draw_and_train_images_does_not_change_validation(
+    workspace: Path, dataset: Path
+) -> None:
+    names = {}
+    for key, changes in {"as is": {}, "seed": {"seed": 1}, "less": {"train_images": 50}}.items():
+        write_params(workspace, dataset=str(dataset), **changes)
+        load.main()
+        names[key] = {s: read_split(Path("data/prepared", s)).names.tolist() for s in SPLITS}
+    assert all(names["as is"][split] != names["seed"][split] for split in SPLITS)
+    assert names["less"]["validation"] == names["as is"]["validation"]
+    assert names["less"]["train"] == names["as is"]["train"][:50]
+
+
+def test_a_subset_of_the_classes_is_labelled_in_its_own_order(
+    workspace: Path, dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_params(workspace, dataset=str(dataset), classes=[8, 3], train_images=100, test_images=50)
+    load.main()
+    test = read_split(Path("data/prepared/test"))
+    for label, name in zip(test.labels, test.names, strict=True):
+        assert name.startswith(f"test/{[8, 3][label]}/")
+    assert "left out, not in `classes`: train/ 0, 1, 2, 4, 5, 6, 7, 9" in capsys.readouterr().out
+
+
+def test_what_cannot_be_drawn_is_said_and_earlier_results_stay(
+    workspace: Path, dataset: Path
+) -> None:
+    load.main()
+    before = contents(workspace / "data") | contents(workspace / "plots")
+    damaged = shutil.copytree(dataset, workspace / "damaged")
+    for file in (damaged / "test").rglob("*.jpg"):
+        file.write_bytes(file.read_bytes()[:-9])
+    empty = shutil.copytree(dataset, workspace / "empty")
+    shutil.rmtree(empty / "test" / "7")
+    for changes, message in (
+        ({"dataset": "nowhere"}, "dataset: nowhere does not exist"),
+        ({"dataset": str(workspace / "plots")}, "has no images in train/<class>/"),
+        ({"dataset": "params.yaml"}, "params.yaml is not a whole zip archive"),
+        ({"dataset": str(empty)}, "no images in test/7/, which `classes`"),
+        ({"dataset": str(damaged)}, r"100 of the 100 test images cannot be read:\n  test/"),
+        ({"test_images": 451}, r"params.yaml: test_images is 451, but test/ has 450"),
+        ({"train_images": 1248}, "train_images is 1248, but validation leaves 1247 of train/"),
+        ({"validation_images": 1348}, "validation_images is 1348, but train/ has 1347"),
+    ):
+        write_params(workspace, **({"dataset": str(dataset)} | changes))
+        with pytest.raises(InputError, match=message):
+            load.main()
+        assert contents(workspace / "data") | contents(workspace / "plots") == before
+
+
+@pytest.fixture(scope="module")
+def empty_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Yield the folder in which the trees of the property test grow."""
+    yield tmp_path_factory.mktemp("trees")
+
+
+part = st.sampled_from(["train", "test", "0", "1", "a.jpg", "B.PNG", "é ü", ".DS_Store", "x\ny"])
+
+
+@given(st.lists(st.lists(part, min_size=1, max_size=4).map("/".join), max_size=8))
+def test_any_tree_is_a_data_set_or_refused(empty_folder: Path, tree: list[str]) -> None:
+    shutil.rmtree(empty_folder)
+    empty_folder.mkdir()
+    for name in tree:
+        path = empty_folder / "data" / name
+        if not path.exists() and not any(parent.is_file() for parent in path.parents):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    found = []
+    for path in (empty_folder, archive_of(empty_folder, empty_folder / "data.zip")):
+        try:
+            dataset = open_dataset(path)
+            found.append([n for s in ("train", "test") for n in load.labelled(dataset, s, ["0"])])
+        except InputError as error:
+            found.append(str(error).replace(str(path), "DATASET"))
+    (empty_folder / "data.zip").unlink()
+    assert found[0] == found[1]

@@ -1,0 +1,182 @@
+"""`define`, `train` and `evaluate`, in one process: they share the import of TensorFlow."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import accuracy_score, f1_score, log_loss
+
+from stages import define, evaluate, load, train
+from stages.arrays import Split, read_split
+from stages.backend import keras
+from stages.console import InputError
+from stages.params import read_params
+from tests.conftest import ROOT, write_params
+
+
+def test_default_architecture_is_that_of_the_notebook() -> None:
+    params = read_params(define.DefineParams, ROOT / "params.yaml")
+    model = define.network(params)
+    notebook = keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            keras.layers.Conv2D(32, (3, 3), activation="relu"),
+            keras.layers.MaxPooling2D((2, 2)),
+            keras.layers.Conv2D(64, (3, 3), activation="relu"),
+            keras.layers.MaxPooling2D((2, 2)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(128, activation="relu"),
+            keras.layers.Dense(10, activation="softmax"),
+        ]
+    )
+    assert model.count_params() == notebook.count_params() == 225_034
+    notebook.set_weights(model.get_weights())
+    images = np.random.default_rng(0).random((5, 28, 28, 1), np.float32)
+    np.testing.assert_array_equal(model(images), notebook(images))
+    # by hand: 26*26*9*32 + 11*11*9*32*64 + 1600*128 + 128*10
+    assert define.multiply_adds(model) == 194_688 + 2_230_272 + 204_800 + 1_280
+
+
+def test_every_parameter_of_the_architecture_shapes_it() -> None:
+    params = read_params(define.DefineParams, ROOT / "params.yaml")
+    model = define.network(
+        params.model_copy(
+            update={
+                "image_size": 20,
+                "classes": ["a", "b", "c"],
+                "conv_filters": [4],
+                "kernel_size": 5,
+                "dense_units": [],
+                "dropout": 0.5,
+                "batch_norm": True,
+            }
+        )
+    )
+    assert [layer.name for layer in model.layers] == [
+        "conv_1",
+        "batch_norm_1",
+        "relu_1",
+        "pool_1",
+        "flatten",
+        "dropout_1",
+        "probabilities",
+    ]
+    assert model.input_shape == (None, 20, 20, 1)
+    assert model.output_shape == (None, 3)
+    assert model.layers[0].kernel.shape == (5, 5, 1, 4)
+    assert model.get_layer("dropout_1").rate == 0.5
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> Path:
+    """Run the four stages once, on the small data set; return where."""
+    folder = tmp_path_factory.mktemp("done")
+    write_params(folder, dataset=str(dataset), epochs=3)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.chdir(folder)
+        for stage in (load, define, train, evaluate):
+            stage.main()
+    return folder
+
+
+def test_the_model_is_used_as_in_the_notebook(done: Path) -> None:
+    model = keras.models.load_model(done / "models/mnist_cnn_model.h5")
+    test = read_split(done / "data/prepared/test")
+    x_test, y_test = test.images / 255, np.eye(10)[test.labels]
+    loss, accuracy = model.evaluate(x_test, y_test, verbose=0)
+    predictions = model.predict(x_test, verbose=0)
+    metrics = json.loads((done / "metrics/evaluate.json").read_text())
+    assert predictions.dtype == np.float32
+    np.testing.assert_allclose(predictions.sum(axis=1), 1, rtol=1e-5)
+    assert accuracy == pytest.approx(metrics["test_accuracy"])
+    assert loss == pytest.approx(metrics["test_loss"], rel=1e-4)
+    assert metrics["test_accuracy"] > 0.5  # it learned: chance is 0.1
+
+
+def test_metrics_are_those_of_the_predictions(done: Path) -> None:
+    metrics = json.loads((done / "metrics/evaluate.json").read_text())
+    table = pd.read_csv(done / "plots/predictions.csv", dtype={"actual": str, "predicted": str})
+    test = read_split(done / "data/prepared/test")
+    assert table["image"].tolist() == test.names.tolist()
+    assert table["actual"].tolist() == test.labels.astype(str).tolist()
+    assert metrics["test_accuracy"] == accuracy_score(table["actual"], table["predicted"])
+    assert metrics["errors"] == (table["actual"] != table["predicted"]).sum()
+    assert metrics["macro_f1"] == pytest.approx(
+        f1_score(table["actual"], table["predicted"], average="macro")
+    )
+    assert metrics["test_accuracy_low"] < metrics["test_accuracy"] < metrics["test_accuracy_high"]
+    calibration = pd.read_csv(done / "plots/calibration.csv")
+    assert calibration["images"].sum() == len(test)
+    per_class = pd.read_csv(done / "plots/per_class.csv")
+    assert per_class["images"].tolist() == np.bincount(test.labels, minlength=10).tolist()
+
+
+def test_metrics_by_hand() -> None:
+    probabilities = np.array([[0.7, 0.3], [0.1, 0.9], [0.2, 0.8], [0.96, 0.04]], np.float32)
+    labels = np.array([0, 1, 0, 0])
+    split = Split(np.zeros((4, 1, 1, 1)), labels, np.array(list("abcd")))
+    predictions = evaluate.predictions_of(probabilities, split, ["x", "y"])
+    calibration = evaluate.calibration_of(predictions)
+    metrics = evaluate.metrics_of(probabilities, labels, np.array([0.5, np.nan]), calibration)
+    assert metrics["test_loss"] == pytest.approx(log_loss(labels, probabilities.astype(float)))
+    # four bins of one image: |0.7-1|, |0.9-1|, |0.8-0|, |0.96-1|
+    assert metrics["expected_calibration_error"] == pytest.approx((0.3 + 0.1 + 0.8 + 0.04) / 4)
+    # Wilson for 3 of 4, z = 1.959964: (0.75 + z²/8 ± z sqrt(0.75*0.25/4 + z²/64)) / (1 + z²/4)
+    assert metrics["test_accuracy_low"] == pytest.approx(0.300642, abs=1e-6)
+    assert metrics["test_accuracy_high"] == pytest.approx(0.954413, abs=1e-6)
+    assert metrics["errors"] == 1
+    assert metrics["macro_f1"] == 0.5
+
+
+def test_training_curves_and_metrics_agree(done: Path) -> None:
+    curves = pd.read_csv(done / "plots/training.csv")
+    assert curves["epoch"].tolist() == [1, 2, 3]
+    assert curves["train_loss"].is_monotonic_decreasing
+    metrics = json.loads((done / "metrics/train.json").read_text())
+    for name, value in metrics.items():
+        assert curves[name].iloc[-1] == pytest.approx(value, abs=1e-6)
+    validation = read_split(done / "data/prepared/validation")
+    model = keras.models.load_model(done / "models/mnist_cnn_model.h5")
+    found = model.evaluate(validation.images / 255, np.eye(10)[validation.labels], verbose=0)
+    assert found == pytest.approx(
+        [metrics["validation_loss"], metrics["validation_accuracy"]], rel=1e-4
+    )
+
+
+def test_training_is_that_of_keras_fit(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One epoch of the stage ends with the weights that `fit` gives for the same batches."""
+    monkeypatch.chdir(done)
+    params = read_params(train.TrainParams)
+    split = read_split(Path("data/prepared/train"))
+    order = np.random.default_rng(0).permutation(len(split))
+    ours, theirs = (train.compiled_model(params, split) for _ in range(2))
+    theirs.set_weights(ours.get_weights())
+    steps = train.steps_of(ours.train_step, params.batch_size, 10)
+    logs = train.epoch(ours, steps, split, order, 2 * params.batch_size, "epoch")
+    history = theirs.fit(
+        split.images[order].astype(np.float32) / 255.0,
+        np.eye(10)[split.labels[order]],
+        batch_size=params.batch_size,
+        shuffle=False,
+        verbose=0,
+    ).history
+    for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    assert logs == pytest.approx({name: values[0] for name, values in history.items()}, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [("images", "holds 9 images, 100 labels"), ("labels", "holds float64")],
+)
+def test_prepared_arrays_that_do_not_fit_are_refused(
+    done: Path, tmp_path: Path, file: str, message: str
+) -> None:
+    for path in (done / "data/prepared/test").iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    array = np.load(tmp_path / f"{file}.npy")
+    np.save(tmp_path / f"{file}.npy", array[:9] if file == "images" else array.astype(float))
+    with pytest.raises(InputError, match=message):
+        read_split(tmp_path)
