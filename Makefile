@@ -2,7 +2,7 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro test style lock clean
+.PHONY: repro test style audit lock clean
 
 repro: .venv/installed  ## get the data and run what changed of the pipeline
 	dvc repro
@@ -13,6 +13,12 @@ test: .venv/installed  ## run the tests
 style: .venv/installed  ## check the style
 	ruff check .
 	ruff format --check .
+
+audit: .venv/installed  ## look the locks up in the database of known vulnerabilities
+	@pip-audit --strict --progress-spinner off --disable-pip --require-hashes \
+	  --requirement requirements.txt --requirement requirements-test.txt || { echo \
+	  "audit: not passed: a package is vulnerable, or, where it says 'could not be audited'," \
+	  "the network does not reach the database and nothing was checked"; exit 1; }
 
 lock: .venv/installed  ## choose versions anew for requirements.in and requirements-test.in
 	python -m pip install --quiet uv

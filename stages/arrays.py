@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -32,39 +33,44 @@ class Split:
 
 
 def write_split(
-    folder: Path,
-    images: Iterable[np.ndarray],
-    labels: np.ndarray,
-    names: list[str],
-    image_size: int,
-) -> None:
+    folder: Path, blocks: Iterable[tuple[np.ndarray, list[str], list[int]]], image_size: int
+) -> int:
     """Write a split; the images pass through in blocks and are never held as a whole.
 
     Parameters
     ----------
     folder : Path
         Where to write; it is made.
-    images : iterable of ndarray of uint8, shape (n, image_size, image_size)
-        Blocks of images, as many in all as there are labels.
-    labels : ndarray of int64, shape (N,)
-        Index into `classes`.
-    names : list of str
-        A name for each image.
+    blocks : iterable of (ndarray, list of str, list of int)
+        Images, uint8 of shape (n, image_size, image_size), their names and their labels.
     image_size : int
         Height and width, in pixels.
+
+    Returns
+    -------
+    int
+        Number of images written.
     """
     folder.mkdir(parents=True)
-    header = {
-        "descr": "|u1",
-        "fortran_order": False,
-        "shape": (len(labels), image_size, image_size, 1),
-    }
-    with (folder / "images.npy").open("wb") as file:
+    names: list[str] = []
+    labels: list[int] = []
+
+    def write_header(file: BinaryIO) -> None:
+        shape = (len(labels), image_size, image_size, 1)
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
-        for block in images:
-            file.write(block.tobytes())
-    np.save(folder / "labels.npy", labels.astype(np.int64))
-    np.save(folder / "names.npy", np.array(names, dtype=np.str_))
+
+    with (folder / "images.npy").open("wb") as file:
+        write_header(file)
+        for images, block_names, block_labels in blocks:
+            file.write(images.tobytes())
+            names += block_names
+            labels += block_labels
+        file.seek(0)
+        write_header(file)  # NumPy leaves room in it for the number to grow
+    np.save(folder / "labels.npy", np.array(labels, np.int64))
+    np.save(folder / "names.npy", np.array(names, np.str_))
+    return len(labels)
 
 
 def read_split(folder: Path) -> Split:

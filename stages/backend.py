@@ -27,15 +27,16 @@ GREETINGS = (
 
 @contextlib.contextmanager
 def hidden(modules: tuple[str, ...]) -> Iterator[None]:
-    """Make modules that are not imported yet look absent."""
-    absent = [name for name in modules if name not in sys.modules]
+    """Make modules look absent to whoever tries to import them meanwhile."""
+    imported = {name: sys.modules[name] for name in modules if name in sys.modules}
     # https://docs.python.org/3/reference/import.html#the-module-cache
-    sys.modules.update(dict.fromkeys(absent))
+    sys.modules.update(dict.fromkeys(modules))
     try:
         yield
     finally:
-        for name in absent:
+        for name in modules:
             del sys.modules[name]
+        sys.modules.update(imported)
 
 
 @contextlib.contextmanager

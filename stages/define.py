@@ -8,7 +8,7 @@ Writes  models/architecture.json: the network, untrained, as Keras describes it
 import json
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -39,6 +39,7 @@ class DefineParams(StageParams):
     )
     dropout: float = Field(ge=0, lt=1, description="a number from 0 to below 1")
     batch_norm: bool = Field(description="true or false")
+    precision: Literal["float32", "mixed_bfloat16"] = Field(description="float32 or mixed_bfloat16")
 
     @model_validator(mode="after")
     def _image_outlasts_convolutions(self) -> "DefineParams":
@@ -54,7 +55,7 @@ class DefineParams(StageParams):
         return self
 
 
-def network(params: DefineParams) -> "keras.Sequential":
+def network(params: DefineParams) -> keras.Sequential:
     """Return the untrained network.
 
     Convolution, activation, pooling for each of `conv_filters`; a dense layer for each of
@@ -65,7 +66,8 @@ def network(params: DefineParams) -> "keras.Sequential":
     params : DefineParams
         With ``batch_norm``, batch normalisation [1]_ stands between a convolution and its
         activation; with ``dropout``, that share [2]_ of the input of each dense layer is
-        dropped in training.
+        dropped in training; with ``mixed_bfloat16``, layers compute in 16 bits and keep
+        their weights in 32 [3]_.
 
     Returns
     -------
@@ -79,7 +81,9 @@ def network(params: DefineParams) -> "keras.Sequential":
        by reducing internal covariate shift", ICML 2015.
     .. [2] N. Srivastava et al., "Dropout: a simple way to prevent neural networks from
        overfitting", JMLR 15, 2014.
+    .. [3] https://keras.io/api/mixed_precision/
     """
+    keras.config.set_dtype_policy(params.precision)
     layers = [keras.Input((params.image_size, params.image_size, 1), name="image")]
     for i, filters in enumerate(params.conv_filters, start=1):
         if params.batch_norm:
@@ -104,13 +108,14 @@ def network(params: DefineParams) -> "keras.Sequential":
             keras.layers.Dense(
                 units,
                 activation="softmax" if last else "relu",
+                dtype="float32" if last else None,
                 name="probabilities" if last else f"dense_{i}",
             )
         )
     return keras.Sequential(layers, name="mnist_cnn")
 
 
-def multiply_adds(model: "keras.Sequential") -> int:
+def multiply_adds(model: keras.Sequential) -> int:
     """Count the multiply-adds of the convolutions and dense layers for one image."""
     total = 0
     for layer in model.layers:
@@ -126,9 +131,10 @@ def main() -> None:
     params = read_params(DefineParams)
     model = network(params)
     model.summary(line_length=80)
-    with replacing(ARCHITECTURE) as partial:
-        partial.write_text(json.dumps(json.loads(model.to_json()), indent=2) + "\n")
-    write_json(METRICS, {"parameters": model.count_params(), "multiply_adds": multiply_adds(model)})
+    counts = {"parameters": model.count_params(), "multiply_adds": multiply_adds(model)}
+    with replacing(ARCHITECTURE) as architecture, replacing(METRICS) as metrics:
+        architecture.write_text(json.dumps(json.loads(model.to_json()), indent=2) + "\n")
+        write_json(metrics, counts)
 
 
 if __name__ == "__main__":

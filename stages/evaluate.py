@@ -14,22 +14,17 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+from scipy.stats import binomtest
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from stages.arrays import Split, read_split
 from stages.backend import keras, tf
 from stages.console import InputError, progress, run
+from stages.figures import draw_confusion_matrix, draw_curves, draw_misclassified
+from stages.network import read_model
 from stages.outputs import replacing, write_json
 from stages.params import Classes, StageParams, read_params
-
-import pandas as pd  # isort: skip  # after stages.backend, which imports faster without it
-from scipy.stats import binomtest  # isort: skip
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support  # isort: skip
-
-from stages.figures import (  # isort: skip
-    draw_confusion_matrix,
-    draw_curves,
-    draw_misclassified,
-)
 
 MODEL = Path("models/mnist_cnn_model.h5")
 TEST = Path("data/prepared/test")
@@ -48,7 +43,7 @@ class EvaluateParams(StageParams):
     classes: Classes
 
 
-def predict(model: "keras.Model", split: Split) -> np.ndarray:
+def predict(model: keras.Model, split: Split) -> np.ndarray:
     """Return the probability of each class for each image.
 
     Returns
@@ -153,7 +148,7 @@ def main() -> None:
     params = read_params(EvaluateParams)
     classes = params.classes
     test = read_split(TEST)
-    model = keras.models.load_model(MODEL, compile=False)
+    model = read_model(MODEL)
     expected = (None, *test.images.shape[1:]), (None, len(classes))
     if (model.input_shape, model.output_shape) != expected:
         raise InputError(
@@ -182,6 +177,7 @@ def main() -> None:
         def output(name: str) -> Path:
             return outputs.enter_context(replacing(PLOTS / name))
 
+        write_json(outputs.enter_context(replacing(METRICS)), metrics)
         predictions.to_csv(output("predictions.csv"), index=False, float_format="%.6f")
         per_class.to_csv(output("per_class.csv"), index=False, float_format="%.6f")
         calibration.to_csv(output("calibration.csv"), index=False, float_format="%.6f")
@@ -191,7 +187,6 @@ def main() -> None:
         draw_confusion_matrix(matrix, classes, output("confusion_matrix.png"))
         images = test.images[shown.index, :, :, 0]
         draw_misclassified(images, shown, len(mistakes), output("misclassified.png"))
-    write_json(METRICS, metrics)
     interval = f"{metrics['test_accuracy_low']:.4f} to {metrics['test_accuracy_high']:.4f}"
     print(
         f"Test Accuracy {metrics['test_accuracy']:.4f} (95% interval {interval}), "

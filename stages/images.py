@@ -12,6 +12,7 @@ or inside the one folder that it holds. What counts as an image, and how it is r
 """
 
 import os
+import stat
 import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -69,8 +70,11 @@ class FolderDataset:
 
     def read(self, name: str) -> bytes:
         """Return the bytes of one file."""
+        path = self.root / name
         try:
-            return (self.root / name).read_bytes()
+            if not stat.S_ISREG(path.stat().st_mode):  # a pipe would never end
+                raise BadImageError("not a regular file")
+            return path.read_bytes()
         except OSError as error:
             raise BadImageError(f"cannot be read: {error.strerror}") from None
 
@@ -83,6 +87,8 @@ class ArchiveDataset:
             self.archive = zipfile.ZipFile(path)
         except zipfile.BadZipFile as error:
             raise InputError(f"{path} is not a whole zip archive: {error}") from None
+        if any(member.flag_bits & 1 for member in self.archive.infolist()):
+            raise InputError(f"{path} is encrypted; it must be a plain zip archive")
         names = [name for name in self.archive.namelist() if not name.endswith("/")]
         for name in names:
             if name.startswith("/") or ".." in name.split("/"):
@@ -150,6 +156,11 @@ def walk(folder: Path) -> list[str]:
         folders[:] = [name for name in folders if not litter(name)]
         below = PurePosixPath(os.path.relpath(parent, folder))
         names += [str(below / name) for name in files if not litter(name)]
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{folder} holds a name that is not UTF-8: {name!r}") from None
     return [name for name in names if "/" in name]
 
 

@@ -2,7 +2,8 @@
 
 Reads   the data set that `dataset` names, a folder or zip archive of JPEG, PNG or BMP files
 Writes  data/prepared/{train,validation,test}: images, labels and names of each split
-        metrics/load.json: number of images in each split
+        metrics/load.json: number of images in each split, how many could not be read, and
+        how many test images are also training or validation images, pixel by pixel
         plots/samples.png: examples of each class
 
 Validation images are drawn from the training folder first, training images from what is
@@ -10,10 +11,11 @@ left, test images from the test folder. What is drawn depends on `seed` and the 
 alone: not on the order of a file system, and not on whether it is a folder or an archive.
 """
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -45,6 +47,7 @@ class LoadParams(StageParams):
     train_images: Count | None = Field(description="a whole number from 1, or null for all")
     validation_images: Count = Field(description="a whole number from 1")
     test_images: Count | None = Field(description="a whole number from 1, or null for all")
+    bad_images: Literal["error", "skip"] = Field(description="error or skip")
 
 
 def labelled(dataset: Dataset, split: str, classes: list[str]) -> list[str]:
@@ -116,33 +119,69 @@ def draw(params: LoadParams, train: list[str], test: list[str]) -> dict[str, lis
     }
 
 
-def decoded(dataset: Dataset, split: str, names: list[str], size: int) -> Iterator[np.ndarray]:
+def decoded(
+    dataset: Dataset, names: list[str], params: LoadParams, bad: list[str]
+) -> Iterator[tuple[np.ndarray, list[str], list[int]]]:
     """Decode images in blocks.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Where the images are.
+    names : list of str
+        Which of them.
+    params : LoadParams
+        `classes` and `image_size`.
+    bad : list of str
+        Grows by a line for each image that cannot be read: its name and why.
 
     Yields
     ------
-    ndarray of uint8, shape (n, size, size)
-        At most `BLOCK` images, in the order of `names`.
+    (ndarray of uint8, list of str, list of int)
+        At most `BLOCK` images, in the order of `names`, with their names and labels.
+    """
+    label_of = {name: label for label, name in enumerate(params.classes)}
+    size = params.image_size
+    with progress(f"load: {names[0].split('/')[0]}", len(names), "images") as bar:
+        for start in range(0, len(names), BLOCK):
+            block, kept = np.empty((BLOCK, size, size), np.uint8), []
+            for name in names[start : start + BLOCK]:
+                try:
+                    block[len(kept)] = decode(dataset.read(name), size)
+                    kept.append(name)
+                except BadImageError as error:
+                    bad.append(f"{name}: {error}")
+                bar.update()
+            yield block[: len(kept)], kept, [label_of[name.split("/")[1]] for name in kept]
+
+
+def report(bad: list[str], of: int, bad_images: str) -> None:
+    """Say which images cannot be read, up to ten of them.
 
     Raises
     ------
     InputError
-        If images cannot be read: up to ten of their names, why, and how many they are.
+        If `bad_images` is ``error`` and there are such images.
     """
-    bad = []
-    with progress(f"load: {split}", len(names), "images") as bar:
-        for start in range(0, len(names), BLOCK):
-            block = np.zeros((len(names[start : start + BLOCK]), size, size), np.uint8)
-            for index, name in enumerate(names[start : start + BLOCK]):
-                try:
-                    block[index] = decode(dataset.read(name), size)
-                except BadImageError as error:
-                    bad.append(f"  {name}: {error}")
-            bar.update(len(block))
-            yield block
-    if bad:
-        listed = "\n".join(bad[:10] + ["  ..."] * (len(bad) > 10))
-        raise InputError(f"{len(bad)} of the {len(names)} {split} images cannot be read:\n{listed}")
+    if not bad:
+        return
+    listed = "\n".join([f"  {line}" for line in bad[:10]] + ["  ..."] * (len(bad) > 10))
+    message = f"{len(bad)} of {of} images cannot be read:\n{listed}"
+    if bad_images == "error":
+        raise InputError(f"{message}\n`bad_images: skip` in params.yaml leaves them out")
+    print(f"load: left out: {message}", flush=True)
+
+
+def seen_in_training(folders: dict[str, Path]) -> int:
+    """Count the test images that are also training or validation images, pixel by pixel."""
+
+    def digests(split: str) -> np.ndarray:
+        images = (image.tobytes() for image in read_split(folders[split]).images)
+        hashes = b"".join(hashlib.blake2b(image, digest_size=8).digest() for image in images)
+        return np.frombuffer(hashes, np.uint64)
+
+    training = np.concatenate([digests("train"), digests("validation")])
+    return int(np.isin(digests("test"), training).sum())
 
 
 def main() -> None:
@@ -152,16 +191,26 @@ def main() -> None:
     train = labelled(dataset, "train", params.classes)
     test = labelled(dataset, "test", params.classes)
     splits = draw(params, train, test)
+    counts: dict[str, int] = {}
+    bad: list[str] = []
     with ExitStack() as outputs:
         folders = {split: outputs.enter_context(replacing(PREPARED / split)) for split in splits}
         for split, names in splits.items():
-            labels = np.array([params.classes.index(name.split("/")[1]) for name in names])
-            blocks = decoded(dataset, split, names, params.image_size)
-            write_split(folders[split], blocks, labels, names, params.image_size)
-            print(f"load: {split}, {len(names):,} images", flush=True)
+            blocks = decoded(dataset, names, params, bad)
+            counts[split] = write_split(folders[split], blocks, params.image_size)
+            print(f"load: {split}, {counts[split]:,} images", flush=True)
+        report(bad, sum(map(len, splits.values())), params.bad_images)
+        for split, count in counts.items():
+            if not count:
+                raise InputError(f"not one of the {split} images can be read")
+        seen = seen_in_training(folders)
+        if seen:
+            print(f"load: warning: {seen} test images are also in train/", flush=True)
         samples = outputs.enter_context(replacing(SAMPLES))
         draw_samples(read_split(folders["train"]), params.classes, SAMPLES_A_CLASS, samples)
-    write_json(METRICS, {f"{split}_images": len(names) for split, names in splits.items()})
+        metrics = {f"{split}_images": count for split, count in counts.items()}
+        metrics |= {"skipped_images": len(bad), "test_images_seen_in_training": seen}
+        write_json(outputs.enter_context(replacing(METRICS)), metrics)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,21 @@ def replacing(path: Path) -> Iterator[Path]:
         remove(partial)
 
 
+@contextlib.contextmanager
+def restoring(path: Path) -> Iterator[None]:
+    """Put a file back as it was if the ``with`` block, which writes it early, fails."""
+    earlier = path.read_bytes() if path.exists() else None
+    try:
+        yield
+    except BaseException:
+        if earlier is None:
+            remove(path)
+        else:
+            with replacing(path) as partial:
+                partial.write_bytes(earlier)
+        raise
+
+
 def remove(path: Path) -> None:
     """Remove a file or a folder, if there is one."""
     if path.is_dir() and not path.is_symlink():
@@ -45,5 +60,4 @@ def remove(path: Path) -> None:
 
 def write_json(path: Path, values: Mapping[str, float]) -> None:
     """Write metrics as `dvc metrics` reads them, one key a line."""
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n")
+    path.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n")

@@ -5,7 +5,9 @@ Writes  models/mnist_cnn_model.h5: the trained, compiled model
         metrics/train.json: loss and accuracy after the last epoch
         plots/training.csv: the same after every epoch, written as each epoch ends
 
-The order of the batches is a function of `seed` and the epoch.
+The order of the batches is a function of `seed` and the epoch. After each epoch the state of
+the run is kept in models/checkpoint.npz: a run that was interrupted goes on from there, and
+ends with the same bytes. The file is removed when the run ends.
 """
 
 import csv
@@ -19,10 +21,12 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
+from stages import checkpoint
 from stages.arrays import Split, read_split
 from stages.backend import keras, tf
 from stages.console import InputError, progress, run
-from stages.outputs import replacing, write_json
+from stages.network import read_architecture
+from stages.outputs import remove, replacing, restoring, write_json
 from stages.params import Seed, StageParams, read_params
 
 PREPARED = Path("data/prepared")
@@ -30,6 +34,11 @@ ARCHITECTURE = Path("models/architecture.json")
 MODEL = Path("models/mnist_cnn_model.h5")
 METRICS = Path("metrics/train.json")
 TRAINING = Path("plots/training.csv")
+CHECKPOINT = Path("models/checkpoint.npz")
+INPUTS = [
+    ARCHITECTURE,
+    *(PREPARED / s / f"{n}.npy" for s in ("train", "validation") for n in ("images", "labels")),
+]
 
 OPTIMIZERS = {
     "adam": keras.optimizers.Adam,
@@ -60,12 +69,17 @@ def compiled_model(params: TrainParams, train: Split) -> keras.Model:
     InputError
         If the architecture does not take images or give classes of this kind.
     """
-    model = keras.models.model_from_json(ARCHITECTURE.read_text())
+    model = read_architecture(ARCHITECTURE)
     expected, found = (None, *train.images.shape[1:]), model.input_shape
     if found != expected:
         raise InputError(
             f"{ARCHITECTURE} takes images of shape {found}, {PREPARED} holds {expected}; "
             "run `dvc repro`"
+        )
+    if train.labels.max() >= model.output_shape[-1]:
+        raise InputError(
+            f"{ARCHITECTURE} gives {model.output_shape[-1]} classes, {PREPARED} holds label "
+            f"{train.labels.max()}; run `dvc repro`"
         )
     model.compile(
         optimizer=OPTIMIZERS[params.optimizer](learning_rate=params.learning_rate),
@@ -92,26 +106,29 @@ def steps_of(step: Callable, batch_size: int, classes: int) -> Steps:
     -------
     callable
         It takes images, uint8 (n, H, W, 1), and labels, int64 (n,), in their order, and
-        returns loss and accuracy over all images since the model's metrics were reset. The
-        loop over the batches is part of TensorFlow's graph: Python is asked once for many.
+        returns loss and accuracy over all images since the model's metrics were reset, and
+        how many steps passed before the loss was no longer a number. The loop over the
+        batches is part of TensorFlow's graph: Python is asked once for many.
     """
 
     @tf.function(reduce_retracing=True)
     def steps(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         logs = {"loss": tf.constant(0.0), "accuracy": tf.constant(0.0)}
+        finite = tf.constant(0)
         for start in tf.range(0, tf.shape(labels)[0], batch_size):
             # A step reads the weights that the step before it wrote.
             tf.autograph.experimental.set_loop_options(parallel_iterations=1)
             batch = tf.cast(images[start : start + batch_size], tf.float32) / 255.0
             targets = tf.one_hot(labels[start : start + batch_size], classes)
             logs = step((batch, targets))
-        return logs
+            finite += tf.cast(tf.math.is_finite(logs["loss"]), tf.int32)
+        return logs | {"finite": finite}
 
     return steps
 
 
 def epoch(
-    model: keras.Model, steps: Steps, split: Split, order: np.ndarray, size: int, what: str
+    model: keras.Model, steps: Steps, split: Split, order: np.ndarray, batch_size: int, what: str
 ) -> dict[str, float]:
     """Run one epoch of training or validation.
 
@@ -125,23 +142,73 @@ def epoch(
         The images and labels.
     order : ndarray of int64, shape (N,)
         The order in which they are taken.
-    size : int
-        Images a call of `steps`; a multiple of its batch size.
+    batch_size : int
+        Images a step.
     what : str
-        What is going on, for the progress bar.
+        What is going on, for the progress bar and the error.
 
     Returns
     -------
     dict of str to float
         Mean ``loss`` and ``accuracy`` over the images.
+
+    Raises
+    ------
+    InputError
+        If the loss is no longer a finite number, with the step at which that came.
     """
     model.reset_metrics()
+    size = batch_size * STEPS_A_CALL
     with progress(what, len(order), "images") as bar:
         for start in range(0, len(order), size):
             indices = order[start : start + size]
             logs = steps(split.images[indices], split.labels[indices])
+            finite, count = int(logs.pop("finite")), -(-len(indices) // batch_size)
+            if finite < count:
+                raise InputError(
+                    f"{what}: the loss is not a finite number at step "
+                    f"{start // batch_size + finite + 1} of {-(-len(order) // batch_size)}; a "
+                    "smaller learning_rate may help"
+                )
             bar.update(len(indices))
     return {name: float(value) for name, value in logs.items()}
+
+
+def fit(
+    model: keras.Model, params: TrainParams, train: Split, validation: Split
+) -> checkpoint.Rows:
+    """Train for `epochs`, from the last finished epoch if the run was interrupted.
+
+    Returns
+    -------
+    list of dict
+        ``epoch``, and ``loss`` and ``accuracy`` of training and validation, for each epoch.
+    """
+    model.optimizer.build(model.trainable_variables)
+    state = [*model.variables, *model.optimizer.variables]
+    fingerprint = checkpoint.fingerprint(params.model_dump_json(), INPUTS)
+    rows = checkpoint.restore(CHECKPOINT, fingerprint, state)
+    classes = model.output_shape[-1]
+    training_steps = steps_of(model.train_step, params.batch_size, classes)
+    validation_steps = steps_of(model.test_step, VALIDATION_BATCH, classes)
+    for number in range(len(rows) + 1, params.epochs + 1):
+        start, what = time.perf_counter(), f"epoch {number}/{params.epochs}"
+        order = np.random.default_rng([params.seed, number]).permutation(len(train))
+        logs = epoch(model, training_steps, train, order, params.batch_size, what)
+        row = {"epoch": number} | {f"train_{name}": value for name, value in logs.items()}
+        order, what = np.arange(len(validation)), f"{what}, validation"
+        logs = epoch(model, validation_steps, validation, order, VALIDATION_BATCH, what)
+        row |= {f"validation_{name}": value for name, value in logs.items()}
+        rows.append(row)
+        checkpoint.save(CHECKPOINT, fingerprint, rows, state)
+        write_table(TRAINING, rows)
+        print(
+            f"train: {what} loss {row['validation_loss']:.4f}, accuracy "
+            f"{row['validation_accuracy']:.4f}; training loss {row['train_loss']:.4f}, "
+            f"accuracy {row['train_accuracy']:.4f}; {time.perf_counter() - start:.1f} s",
+            flush=True,
+        )
+    return rows
 
 
 def main() -> None:
@@ -151,30 +218,18 @@ def main() -> None:
     keras.utils.set_random_seed(params.seed)
     tf.config.experimental.enable_op_determinism()
     model = compiled_model(params, train)
-    classes = model.output_shape[-1]
-    training_steps = steps_of(model.train_step, params.batch_size, classes)
-    validation_steps = steps_of(model.test_step, VALIDATION_BATCH, classes)
-
-    rows: list[dict[str, float]] = []
-    for number in range(1, params.epochs + 1):
-        start, what = time.perf_counter(), f"train: epoch {number}/{params.epochs}"
-        order = np.random.default_rng([params.seed, number]).permutation(len(train))
-        size = params.batch_size * STEPS_A_CALL
-        logs = epoch(model, training_steps, train, order, size, what)
-        row = {"epoch": number} | {f"train_{name}": value for name, value in logs.items()}
-        order, size = np.arange(len(validation)), VALIDATION_BATCH
-        logs = epoch(model, validation_steps, validation, order, size, what)
-        row |= {f"validation_{name}": value for name, value in logs.items()}
-        rows.append(row)
-        write_table(TRAINING, rows)
-        print(
-            f"{what}: loss {row['train_loss']:.4f}, accuracy {row['train_accuracy']:.4f}, "
-            f"validation loss {row['validation_loss']:.4f}, "
-            f"accuracy {row['validation_accuracy']:.4f}, {time.perf_counter() - start:.1f} s",
-            flush=True,
-        )
-    save(model)
-    write_json(METRICS, {name: value for name, value in rows[-1].items() if name != "epoch"})
+    with restoring(TRAINING):
+        try:
+            rows = fit(model, params, train, validation)
+        except InputError:
+            remove(CHECKPOINT)  # to go on from it would end in the same way
+            raise
+        last = {name: value for name, value in rows[-1].items() if name != "epoch"}
+        with replacing(MODEL) as file, replacing(METRICS) as metrics:
+            write_table(TRAINING, rows)
+            save(model, file)
+            write_json(metrics, last)
+    remove(CHECKPOINT)
 
 
 def write_table(path: Path, rows: list[dict[str, float]]) -> None:
@@ -187,17 +242,16 @@ def write_table(path: Path, rows: list[dict[str, float]]) -> None:
         )
 
 
-def save(model: keras.Model) -> None:
-    """Write the model as the HDF5 file that the notebook wrote.
+def save(model: keras.Model, path: Path) -> None:
+    """Write the model as HDF5, as the notebook does.
 
     Keras advises its newer .keras format; that one holds the date, so that DVC would see a
     change where there is none.
     """
     logging.getLogger("absl").setLevel(logging.ERROR)
-    with replacing(MODEL) as partial:
-        h5 = partial.with_suffix(".h5")  # Keras chooses the format by the suffix
-        model.save(h5)
-        h5.rename(partial)
+    h5 = path.with_suffix(".h5")  # Keras chooses the format by the suffix
+    model.save(h5)
+    h5.rename(path)
 
 
 if __name__ == "__main__":

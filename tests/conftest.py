@@ -75,7 +75,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> Path:
         if (ROOT / name).is_file() and not name.startswith(("plots/", "metrics/", "tests/")):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-    (folder / "dvc.lock").unlink(missing_ok=True)
+    for name in ("dvc.lock", "data/dvc.lock", "data/dvc.yaml"):  # the copy has its own data
+        (folder / name).unlink(missing_ok=True)
     write_params(folder, dataset=str(dataset))
     git(folder, "init", "--quiet", "--initial-branch=main")
     commit(folder, "copy")

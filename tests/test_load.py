@@ -33,7 +33,13 @@ def test_splits_are_what_was_asked_for(workspace: Path, dataset: Path) -> None:
         "test": 100,
     }
     metrics = json.loads(Path("metrics/load.json").read_text())
-    assert metrics == {"train_images": 600, "validation_images": 100, "test_images": 100}
+    assert metrics == {
+        "train_images": 600,
+        "validation_images": 100,
+        "test_images": 100,
+        "skipped_images": 0,
+        "test_images_seen_in_training": 0,
+    }
     for name, split in splits.items():
         assert split.images.shape[1:] == (28, 28, 1)
         assert split.images.dtype == np.uint8
@@ -114,7 +120,7 @@ def test_what_cannot_be_drawn_is_said_and_earlier_results_stay(
         ({"dataset": str(workspace / "plots")}, "has no images in train/<class>/"),
         ({"dataset": "params.yaml"}, "params.yaml is not a whole zip archive"),
         ({"dataset": str(empty)}, "no images in test/7/, which `classes`"),
-        ({"dataset": str(damaged)}, r"100 of the 100 test images cannot be read:\n  test/"),
+        ({"dataset": str(damaged)}, r"100 of 800 images cannot be read:\n  test/"),
         ({"test_images": 451}, r"params.yaml: test_images is 451, but test/ has 450"),
         ({"train_images": 1248}, "train_images is 1248, but validation leaves 1247 of train/"),
         ({"validation_images": 1348}, "validation_images is 1348, but train/ has 1347"),

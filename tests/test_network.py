@@ -1,7 +1,10 @@
 """`define`, `train` and `evaluate`, in one process: they share the import of TensorFlow."""
 
 import json
+import os
+import shutil
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -10,10 +13,11 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss
 
 from stages import define, evaluate, load, train
 from stages.arrays import Split, read_split
-from stages.backend import keras
+from stages.backend import keras, without_greetings
 from stages.console import InputError
 from stages.params import read_params
 from tests.conftest import ROOT, write_params
+from tests.test_load import contents
 
 
 def test_default_architecture_is_that_of_the_notebook() -> None:
@@ -180,3 +184,106 @@ def test_prepared_arrays_that_do_not_fit_are_refused(
     np.save(tmp_path / f"{file}.npy", array[:9] if file == "images" else array.astype(float))
     with pytest.raises(InputError, match=message):
         read_split(tmp_path)
+
+
+ARCHITECTURE = "models/architecture.json"
+MODEL = "models/mnist_cnn_model.h5"
+
+
+@pytest.fixture
+def spoilt(done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Copy the finished run, to be spoiled; enter it."""
+    folder = shutil.copytree(done, tmp_path / "spoilt")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def refused(stage: ModuleType, message: str) -> None:
+    """Check that a stage refuses its input and leaves all files as they were."""
+    before = contents(Path())
+    with pytest.raises(InputError, match=message):
+        stage.main()
+    assert contents(Path()) == before
+
+
+def lambda_layer() -> dict:
+    """Return the description of a layer that runs code when it is built."""
+    layer = keras.layers.Lambda(lambda x: x)
+    return keras.saving.serialize_keras_object(layer)
+
+
+FOREIGN = {
+    "Lambda": lambda_layer,
+    "system": lambda: {"module": "os", "class_name": "system", "config": {"command": "touch gone"}},
+    "Dense": lambda: {"module": "elsewhere", "class_name": "Dense", "config": {}},
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_an_architecture_with_a_foreign_class_is_refused(spoilt: Path, name: str) -> None:
+    description = json.loads(Path(ARCHITECTURE).read_text())
+    description["config"]["layers"].insert(1, FOREIGN[name]())
+    Path(ARCHITECTURE).write_text(json.dumps(description))
+    refused(train, f"{ARCHITECTURE} names .*'{name}', which `define` does not write: refused")
+    assert not Path("gone").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"units": 10', '"units": 9', "gives 9 classes, data/prepared holds label 9"),
+        ('"units": 10', '"units": -1', "is not a network that can be read"),
+        ('"relu"', '"nonsense"', "is not a network that can be read"),
+        ("28", "27", "is not a network that can be read"),
+        ("Sequential", "Functional", "no Sequential network"),
+        ("{", "", "is not a network that can be read"),
+    ],
+)
+def test_an_edited_architecture_is_refused(spoilt: Path, old: str, new: str, message: str) -> None:
+    text = Path(ARCHITECTURE).read_text()
+    assert old in text
+    Path(ARCHITECTURE).write_text(text.replace(old, new))
+    refused(train, message)
+
+
+def test_an_architecture_for_other_images_is_refused(spoilt: Path, dataset: Path) -> None:
+    write_params(spoilt, dataset=str(dataset), image_size=20)
+    define.main()
+    refused(train, r"takes images of shape \(None, 20, 20, 1\), data/prepared holds \(None, 28")
+
+
+def test_a_model_file_that_does_not_fit_is_refused(spoilt: Path) -> None:
+    whole = Path(MODEL).read_bytes()
+    for content in (b"", b"no model", whole[: len(whole) // 2], b"\x00" + whole[1:]):
+        Path(MODEL).write_bytes(content)
+        refused(evaluate, f"{MODEL} is not a network that can be read")
+    model = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten()])
+    model.save(MODEL)
+    refused(evaluate, r"mnist_cnn_model.h5 takes \(None, 28, 28, 1\) and gives \(None, 784\)")
+    model.add(keras.layers.Lambda(lambda x: x))
+    model.save(MODEL)
+    refused(evaluate, f"{MODEL} names .*'Lambda', which `define` does not write: refused")
+
+
+def test_arrays_are_never_unpickled(spoilt: Path) -> None:
+    labels = np.array([Path("gone")], dtype=object)
+    np.save("data/prepared/test/labels.npy", labels, allow_pickle=True)
+    refused(evaluate, "labels.npy cannot be read .*Python objects in dtype")
+    np.savez("models/checkpoint.npz", labels, allow_pickle=True)
+    train.main()
+    assert not Path("models/checkpoint.npz").exists()
+
+
+def test_a_loss_that_is_not_a_number_stops_training(spoilt: Path, dataset: Path) -> None:
+    write_params(
+        spoilt, dataset=str(dataset), optimizer="sgd", learning_rate=10.0, dense_units=[32] * 10
+    )
+    define.main()
+    refused(train, r"epoch 1/2: the loss is not a finite number at step \d+ of 38; a smaller")
+
+
+def test_greetings_are_dropped_and_warnings_are_not(capfd: pytest.CaptureFixture[str]) -> None:
+    with without_greetings():
+        os.write(2, b"I0000 port.cc:153] oneDNN custom operations are on. You may\n")
+        os.write(2, b"W0000 something is really wrong\n")
+    assert capfd.readouterr().err == "W0000 something is really wrong\n"

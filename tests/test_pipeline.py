@@ -1,12 +1,15 @@
 """The pipeline as its users run it: dvc, in a copy of the repository, on the small data set."""
 
+import csv
+import io
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import commit, dvc, git, write_params
+from tests.conftest import ENVIRONMENT, commit, dvc, git, write_params
 
 
 def stages_run(output: str) -> list[str]:
@@ -30,7 +33,7 @@ def reproduced(committed: Path) -> Path:
     """Put everything back to what was committed."""
     git(committed, "reset", "--quiet", "--hard", "main")
     git(committed, "checkout", "--quiet", "--detach")
-    dvc(committed, "checkout", "dvc.yaml")
+    dvc(committed, "checkout")
     return committed
 
 
@@ -48,7 +51,7 @@ def test_only_what_changed_is_run(reproduced: Path, dataset: Path) -> None:
     git(reproduced, "reset", "--quiet", "--hard")
     with (reproduced / "stages/evaluate.py").open("a") as file:
         file.write("# a change\n")
-    dvc(reproduced, "checkout", "dvc.yaml")
+    dvc(reproduced, "checkout")
     assert stages_run(dvc(reproduced, "repro", "--dry")) == ["evaluate"]
 
 
@@ -60,6 +63,32 @@ def test_an_experiment_is_compared(reproduced: Path) -> None:
     assert "validation_loss" in metrics["metrics/train.json"]
     assert "longer" in dvc(reproduced, "exp", "show", "--csv")
     assert "index.html" in dvc(reproduced, "plots", "diff")
+
+
+def test_experiments_at_once_do_not_disturb_each_other(reproduced: Path) -> None:
+    runs = [
+        subprocess.Popen(
+            ["dvc", "exp", "run", "--temp", "--name", f"epochs-{epochs}", "-S", f"epochs={epochs}"],
+            cwd=reproduced,
+            env=ENVIRONMENT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for epochs in (1, 3)
+    ]
+    for run in runs:
+        output, _ = run.communicate()
+        assert run.returncode == 0, output
+    table = list(csv.DictReader(io.StringIO(dvc(reproduced, "exp", "show", "--csv"))))
+    losses = {row["Experiment"]: row["train_loss"] for row in table}
+    assert set(losses) >= {"epochs-1", "epochs-3"}
+    assert git(reproduced, "status", "--short") == ""
+    for epochs in (1, 3):
+        dvc(reproduced, "exp", "apply", f"epochs-{epochs}")
+        rows = (reproduced / "plots/training.csv").read_text().splitlines()
+        assert len(rows) == 1 + epochs
+        git(reproduced, "reset", "--quiet", "--hard")
 
 
 def test_metrics_are_compared_in_a_clone_with_nothing_pulled(

@@ -1,0 +1,100 @@
+"""Keep the state of a training run after each epoch, so that an interrupted run goes on.
+
+A checkpoint is bound to a fingerprint of everything that shapes the run. It is not an output:
+a run that goes on from it ends with the same bytes as one that was never interrupted.
+"""
+
+import hashlib
+import io
+import json
+import sys
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from stages.backend import keras, tf
+from stages.outputs import replacing
+
+DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, KeyError, TypeError)
+
+Rows = list[dict[str, float]]
+
+
+def fingerprint(parameters: str, files: list[Path]) -> str:
+    """Return a hash of everything that shapes a run.
+
+    Parameters
+    ----------
+    parameters : str
+        The parameters of the run, as text.
+    files : list of Path
+        What the run reads. The project's own modules, as they are imported, and the versions
+        of TensorFlow, Keras and NumPy are added.
+    """
+    modules = [m for n, m in sys.modules.items() if n.startswith("stages.") or n == "__main__"]
+    code = sorted(Path(m.__file__) for m in modules if getattr(m, "__file__", None))
+    digest = hashlib.sha256(f"{parameters} {tf.__version__} {keras.__version__}".encode())
+    digest.update(np.__version__.encode())
+    for path in [*code, *files]:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def save(path: Path, run: str, rows: Rows, variables: list[keras.Variable]) -> None:
+    """Save the state of a run in place of its earlier state.
+
+    Parameters
+    ----------
+    path : Path
+        The checkpoint.
+    run : str
+        From `fingerprint`.
+    rows : list of dict
+        Loss and accuracy of each finished epoch.
+    variables : list of keras.Variable
+        Weights, optimizer state and the state of random layers.
+    """
+    header = np.frombuffer(json.dumps({"run": run, "rows": rows}).encode(), np.uint8)
+    content = io.BytesIO()
+    np.savez(content, header, *(variable.numpy() for variable in variables))
+    with replacing(path) as partial:
+        partial.write_bytes(content.getvalue())
+
+
+def restore(path: Path, run: str, variables: list[keras.Variable]) -> Rows:
+    """Set the variables to a saved state, if there is one of the same run.
+
+    What is found and done is said on the console.
+
+    Parameters
+    ----------
+    path, run, variables
+        As for `save`.
+
+    Returns
+    -------
+    list of dict
+        Loss and accuracy of each finished epoch; none where the run starts anew.
+    """
+    if not path.exists():
+        return []
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            header, *values = (file[name] for name in file.files)
+        state = json.loads(header.tobytes())
+        if state["run"] != run:
+            print("train: the checkpoint is that of another run: starting over", flush=True)
+            return []
+        rows = state["rows"]
+        if [value.shape for value in values] != [tuple(v.shape) for v in variables]:
+            raise ValueError("its arrays are of other shapes")
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+    except DAMAGE as error:
+        print(f"train: {path} is damaged ({error}): starting over", flush=True)
+        return []
+    print(f"train: going on after epoch {len(rows)} of an interrupted run", flush=True)
+    return rows

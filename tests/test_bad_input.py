@@ -1,0 +1,282 @@
+"""Data sets with something wrong, as folder and as archive: one clear error, or a rule."""
+
+import json
+import os
+import shutil
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stages import load
+from stages.arrays import read_split
+from stages.console import InputError
+from tests.conftest import archive_of, write_params
+from tests.test_images import ADMITTED, GREY, encoded
+from tests.test_load import contents
+
+ALL = {"train_images": None, "test_images": None}
+KINDS = ("folder", "archive")
+
+
+@pytest.fixture
+def digits(workspace: Path, dataset: Path) -> Path:
+    """Copy the data set, to be spoiled."""
+    return shutil.copytree(dataset, workspace / "digits")
+
+
+def run_load(folder: Path, kind: str, **changes: object) -> dict[str, float]:
+    """Run `load` on a folder, or an archive of it, all images; return its metrics."""
+    if kind == "archive":
+        folder = archive_of(folder, folder.with_suffix(".zip"))
+    write_params(folder.parent, dataset=folder.name, **ALL | changes)
+    load.main()
+    return json.loads(Path("metrics/load.json").read_text())
+
+
+BAD = {
+    "empty file": (b"", "the file is empty"),
+    "text": (b"this is no image", "not a JPEG, PNG or BMP image"),
+    "cut-off JPEG": (ADMITTED["grey JPEG"][:-40], "the image is cut off"),
+    "cut-off PNG": (ADMITTED["grey PNG"][:-20], "the image is cut off"),
+    "damaged PNG": (ADMITTED["grey PNG"].replace(b"IDAT", b"IDAT\x00"), "the image is damaged"),
+    "bomb": (encoded(Image.new("1", (20_000, 20_000))), "more than 2^27 pixels"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_image_stops_with_its_name(digits: Path, kind: str, name: str) -> None:
+    content, reason = BAD[name]
+    (digits / "train/3/bad.jpg").write_bytes(content)
+    before = contents(digits.parent)
+    with pytest.raises(InputError) as raised:
+        run_load(digits, kind)
+    assert str(raised.value) == (
+        "1 of 1798 images cannot be read:\n"
+        f"  train/3/bad.jpg: {reason}\n"
+        "`bad_images: skip` in params.yaml leaves them out"
+    )
+    after = contents(digits.parent)
+    assert {n for n in after if before.get(n) != after[n]} <= {"digits.zip", "params.yaml"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bad_images_are_skipped_counted_and_named(
+    digits: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for index, (content, _) in enumerate([*BAD.values(), *BAD.values()]):
+        (digits / f"test/3/bad {index}.jpg").write_bytes(content)
+    metrics = run_load(digits, kind, bad_images="skip")
+    assert metrics["skipped_images"] == 12
+    assert metrics["test_images"] == len(read_split(Path("data/prepared/test"))) == 450
+    out = capsys.readouterr().out
+    assert "load: left out: 12 of 1809 images cannot be read:\n  test/3/bad " in out
+    assert out.count("  test/3/bad ") == 10
+    with pytest.raises(InputError, match="12 of 1809 images cannot be read"):
+        run_load(digits, kind)
+    for file in (digits / "test").rglob("*.jpg"):
+        file.write_bytes(b"")
+    with pytest.raises(InputError, match="not one of the test images can be read"):
+        run_load(digits, kind, bad_images="skip")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_odd_images_and_names_are_fine(
+    digits: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    odd = {
+        "a png.jpg": ADMITTED["grey PNG"],
+        "with spaces.PNG": ADMITTED["16-bit PNG"],
+        "Ünïcödé 数字.JpEg": ADMITTED["CMYK JPEG"],
+        "new\nline.bmp": ADMITTED["grey BMP"],
+        "palette.png": ADMITTED["palette PNG"],
+        "alpha.png": ADMITTED["PNG with alpha"],
+        "exif.jpg": encoded(GREY, "JPEG", exif=turned),
+        "one pixel.png": encoded(Image.new("L", (1, 1), 9)),
+        "large.png": encoded(Image.new("L", (10_000, 10_000), 9)),
+        "deeper/still.jpg": ADMITTED["colour JPEG"],
+    }
+    litter = ("train/3/.DS_Store", "test/Thumbs.db", "__MACOSX/train/3/._1.jpg", ".git/train/1.jpg")
+    for name, content in odd.items():
+        (digits / "test/3" / name).parent.mkdir(exist_ok=True)
+        (digits / "test/3" / name).write_bytes(content)
+    for name in litter:
+        (digits / name).parent.mkdir(parents=True, exist_ok=True)
+        (digits / name).write_bytes(b"litter")
+    (digits / "train/3/notes.txt").write_text("not an image, and not named as one")
+    metrics = run_load(digits, kind)
+    assert metrics["test_images"] == 450 + len(odd)
+    names = set(read_split(Path("data/prepared/test")).names)
+    assert {f"test/3/{name}" for name in odd} <= names
+    out = capsys.readouterr().out
+    assert "left out, not .jpg, .jpeg, .png, .bmp: 1 files, as train/3/notes.txt" in out
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_test_images_that_are_in_train_are_counted(
+    digits: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_load(digits, kind)["test_images_seen_in_training"] == 0
+    for image in sorted((digits / "train/5").iterdir())[:3]:
+        shutil.copy(image, digits / "test/5" / f"copy of {image.name}")
+    assert run_load(digits, kind)["test_images_seen_in_training"] == 3
+    assert "load: warning: 3 test images are also in train/" in capsys.readouterr().out
+
+
+def without(name: str) -> Callable[[Path], None]:
+    """Return what removes a folder of the data set."""
+    return lambda digits: shutil.rmtree(digits / name)
+
+
+def emptied(digits: Path) -> None:
+    """Remove the images of a class, not its folder."""
+    for image in (digits / "train/4").iterdir():
+        image.unlink()
+
+
+def one_more(digits: Path) -> None:
+    """Add a folder that is no class."""
+    shutil.copytree(digits / "train/1", digits / "train/10")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (without("train/4"), "no images in train/4/, which `classes` in params.yaml names; train/"),
+        (emptied, "no images in train/4/, which `classes` in params.yaml names; train/ has 0, 1"),
+        (without("test/4"), "no images in test/4/, which `classes` in params.yaml names; test/"),
+        (without("test"), "has no images in test/<class>/; it must hold"),
+        (without("train"), "has no images in train/<class>/; it must hold"),
+    ],
+)
+def test_a_class_or_split_that_is_missing_is_named(
+    digits: Path, kind: str, spoil: Callable[[Path], None], message: str
+) -> None:
+    spoil(digits)
+    with pytest.raises(InputError, match=message):
+        run_load(digits, kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_folder_that_is_no_class_is_left_out_and_named(
+    digits: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = run_load(digits, kind)
+    one_more(digits)
+    assert run_load(digits, kind) == expected
+    assert "load: left out, not in `classes`: train/ 10" in capsys.readouterr().out
+
+
+def test_links_are_followed_and_loops_refused(digits: Path, workspace: Path) -> None:
+    (digits / "train/6").rename(workspace / "sixes")
+    (digits / "train/6").symlink_to(workspace / "sixes")
+    first = sorted((digits / "train/7").iterdir())[0]
+    first.rename(workspace / "seven.jpg")
+    first.symlink_to(workspace / "seven.jpg")
+    assert run_load(digits, "folder")["train_images"] == 1247
+    (digits / "train/7/loop").symlink_to(digits / "train")
+    with pytest.raises(InputError, match="is a link to a folder that is in the data set already"):
+        run_load(digits, "folder")
+
+
+def test_files_that_cannot_be_read_are_named(digits: Path) -> None:
+    (digits / "train/0/broken link.jpg").symlink_to("nowhere")
+    (digits / "train/0/input-output error.jpg").symlink_to("/proc/self/mem")
+    os.mkfifo(digits / "train/0/pipe.jpg")
+    with pytest.raises(InputError) as raised:
+        run_load(digits, "folder")
+    lines = str(raised.value).splitlines()
+    assert lines[0] == "3 of 1800 images cannot be read:"
+    assert set(lines[1:4]) == {
+        "  train/0/broken link.jpg: cannot be read: No such file or directory",
+        "  train/0/input-output error.jpg: cannot be read: Input/output error",
+        "  train/0/pipe.jpg: not a regular file",
+    }
+
+
+def test_a_name_that_is_not_utf_8_is_refused(digits: Path) -> None:
+    (digits / "train/0" / os.fsdecode(b"caf\xe9.jpg")).touch()
+    with pytest.raises(InputError, match=r"holds a name that is not UTF-8: '0/caf\\udce9.jpg'"):
+        run_load(digits, "folder")
+
+
+def spoiled(digits: Path, change: Callable[[bytearray], None]) -> None:
+    """Run `load` on an archive whose bytes were changed."""
+    path = archive_of(digits, digits.with_suffix(".zip"))
+    data = bytearray(path.read_bytes())
+    change(data)
+    path.write_bytes(data)
+    write_params(digits.parent, dataset=path.name, **ALL)
+    load.main()
+
+
+def encrypted(data: bytearray) -> None:
+    """Set the flag of encryption in every header."""
+    for magic, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = data.find(magic)
+        while at >= 0:
+            data[at + offset] |= 1
+            at = data.find(magic, at + 4)
+
+
+def flipped(data: bytearray) -> None:
+    """Damage the first stored image."""
+    name_length, extra_length = struct.unpack_from("<HH", data, 26)
+    data[30 + name_length + extra_length + 200] ^= 0xFF
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: data.__delitem__(slice(-1000, None)), "is not a whole zip archive"),
+        (lambda data: data.clear(), "is not a whole zip archive"),
+        (encrypted, "digits.zip is encrypted; it must be a plain zip archive"),
+        (flipped, "1 of 1797 images cannot be read:\n  train/.*: .*CRC"),
+    ],
+)
+def test_a_spoiled_archive_is_refused(
+    digits: Path, change: Callable[[bytearray], None], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        spoiled(digits, change)
+
+
+@pytest.mark.parametrize("name", ["/train/0/x.jpg", "train/0/../../../x.jpg", "../x.jpg"])
+def test_names_that_leave_the_archive_are_refused(digits: Path, name: str) -> None:
+    path = archive_of(digits, digits.with_suffix(".zip"))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(name, encoded(GREY))
+    write_params(digits.parent, dataset=path.name)
+    with pytest.raises(InputError, match="holds a name outside of itself"):
+        load.main()
+    assert not list(digits.parent.parent.glob("*.jpg"))
+
+
+def test_a_name_twice_in_an_archive_is_refused(digits: Path) -> None:
+    path = archive_of(digits, digits.with_suffix(".zip"))
+    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr(archive.namelist()[0], encoded(GREY))
+    write_params(digits.parent, dataset=path.name)
+    with pytest.raises(InputError, match="holds more than one"):
+        load.main()
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+def test_compressed_archives_are_read(digits: Path, method: int) -> None:
+    expected = run_load(digits, "folder") and contents(Path("data/prepared"))
+    with zipfile.ZipFile("compressed.zip", "w", method) as archive:
+        for file in digits.rglob("*.jpg"):
+            archive.write(file, str(file.relative_to(digits)))
+    write_params(digits.parent, dataset="compressed.zip", **ALL)
+    load.main()
+    found = contents(Path("data/prepared"))
+    assert found == expected
+    assert np.load("data/prepared/test/images.npy").shape == (450, 28, 28, 1)

@@ -1,0 +1,125 @@
+"""What dvc.yaml declares is what the stages read and write."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import ENVIRONMENT, ROOT, write_params
+
+# Runs a stage as `python -m` does, and writes down every file it opens and renames.
+WATCHED = """
+import json, os, runpy, sys
+stage, log = sys.argv[1], os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+root = os.getcwd() + os.sep
+writing = os.O_WRONLY | os.O_RDWR
+def hook(event, args):
+    if event == "open":
+        path, _, flags = args
+        kind = "write" if flags & writing else "read"
+    elif event in ("os.rename", "os.remove", "os.mkdir", "os.truncate", "os.link", "os.symlink"):
+        path, kind = args[1 if event in ("os.rename", "os.link", "os.symlink") else 0], "write"
+    else:
+        return
+    if not isinstance(path, (str, bytes, os.PathLike)):
+        return
+    path = os.path.abspath(os.fsdecode(path))
+    if path.startswith(root):
+        os.write(log, (json.dumps([kind, path[len(root):]]) + "\\n").encode())
+sys.addaudithook(hook)
+sys.argv[:] = [sys.argv[0]]
+sys.path.insert(0, os.getcwd())
+runpy.run_module(f"stages.{stage}", run_name="__main__")
+"""
+CHECKPOINT = "models/checkpoint.npz"  # no output: train alone knows it, and removes it
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> Path:
+    """Copy what the stages need, and the data set beside it."""
+    folder = tmp_path_factory.mktemp("copy")
+    shutil.copytree(ROOT / "stages", folder / "stages", ignore=shutil.ignore_patterns("__pyc*"))
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    shutil.copytree(dataset, folder / "digits")
+    write_params(folder, dataset="digits")
+    return folder
+
+
+def files(folder: Path) -> dict[str, int]:
+    """Return the time of the last change of each file."""
+    return {
+        str(path.relative_to(folder)): path.stat().st_mtime_ns
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def undeclared(folder: Path, stage: str) -> set[tuple[str, str]]:
+    """Run a stage; return what it read and wrote that dvc.yaml does not declare for it."""
+    before = files(folder)
+    log = folder.parent / f"{stage}.log"
+    log.unlink(missing_ok=True)
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", WATCHED, stage, str(log)],
+        cwd=folder,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    events = {tuple(json.loads(line)) for line in log.read_text().splitlines()}
+    # Native code (HDF5) writes without Python's knowledge: what changed on disk counts too.
+    events |= {("write", name) for name, time in files(folder).items() if before.get(name) != time}
+    declared = yaml.safe_load((folder / "dvc.yaml").read_text())["stages"][stage]
+    outs = [
+        next(iter(out)) if isinstance(out, dict) else out
+        for kind in ("outs", "metrics", "plots")
+        for out in declared.get(kind, [])
+    ]
+    deps = [dep.replace("${dataset}", "digits") for dep in declared["deps"]]
+    admitted = {"write": outs, "read": [*deps, *outs, "params.yaml"]}
+
+    def is_declared(kind: str, name: str) -> bool:
+        name = name.replace(".partial", "", 1)
+        below = any(name == one or name.startswith(f"{one}/") for one in admitted[kind])
+        parent = kind == "write" and any(one.startswith(f"{name}/") for one in outs)
+        h5 = name.removesuffix(".h5") in outs  # Keras wants the suffix on the partial file too
+        return below or parent or h5 or (stage == "train" and name == CHECKPOINT)
+
+    assert any(kind == "read" for kind, _ in events)
+    assert any(kind == "write" for kind, _ in events)
+    if stage == "train":
+        assert not any(name.startswith("data/prepared/test") for _, name in events)
+    # The import system looks for compiled modules beside the declared ones.
+    events = {(kind, name) for kind, name in events if "__pycache__" not in name}
+    return {(kind, name) for kind, name in events if not is_declared(kind, name)}
+
+
+def test_stages_read_and_write_what_is_declared(copy: Path) -> None:
+    for stage in ("load", "define", "train", "evaluate"):
+        assert undeclared(copy, stage) == set()
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "found"),
+    [
+        ("load", "Path('params.yaml.lock').touch()", ("write", "params.yaml.lock")),
+        ("images", "Path('dvc.yaml').read_text()", ("read", "dvc.yaml")),
+        ("load", "import stages.network", ("read", "stages/network.py")),
+    ],
+)
+def test_a_planted_violation_is_found(
+    copy: Path, tmp_path: Path, module: str, line: str, found: tuple[str, str]
+) -> None:
+    planted = shutil.copytree(copy, tmp_path / "planted")
+    path = planted / "stages" / f"{module}.py"
+    path.write_text(
+        path.read_text()
+        .replace("\nSPLITS = ", f"\n{line}\nSPLITS = ")
+        .replace("\nBLOCK = ", f"\n{line}\nBLOCK = ")
+    )
+    assert found in undeclared(planted, "load")

@@ -1,0 +1,237 @@
+"""The same bytes again: in another folder, after another order of files, after a kill."""
+
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import ENVIRONMENT, ROOT, write_params
+from tests.test_load import contents
+
+STAGES = ("load", "define", "train", "evaluate")
+KILLS = 20
+# Runs a stage as `python -m` does, and kills it some milliseconds after its n-th change of a
+# file: from the first to the last, wherever that may be.
+KILLED = """
+import os, runpy, signal, sys, threading
+stage, count, delay = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+changes = [0]
+def hook(event, args):
+    if (event == "open" and args[2] & (os.O_WRONLY | os.O_RDWR)) or event in (
+        "os.rename", "os.remove", "os.mkdir", "os.rmdir"
+    ):
+        changes[0] += 1
+        if changes[0] == count:
+            timer = threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL))
+            timer.daemon = True
+            timer.start()
+sys.addaudithook(hook)
+sys.argv[:] = [sys.argv[0]]
+sys.path.insert(0, os.environ["PYTHONPATH"])
+runpy.run_module(f"stages.{stage}", run_name="__main__")
+if not count:
+    print("changes", changes[0])
+"""
+
+
+def run(folder: Path, stage: str, *words: str, **options: object) -> subprocess.CompletedProcess:
+    """Run a stage in a folder that need not hold the code."""
+    command = [sys.executable, "-c", KILLED, stage, *words] if words else None
+    return subprocess.run(
+        command or [sys.executable, "-m", f"stages.{stage}"],
+        cwd=folder,
+        env=ENVIRONMENT | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        **options,
+    )
+
+
+def run_all(folder: Path, *stages: str) -> dict[str, bytes]:
+    """Run stages to their end; return every file there is then."""
+    for stage in stages or STAGES:
+        done = run(folder, stage)
+        assert done.returncode == 0, done.stderr
+    return outputs(folder)
+
+
+def outputs(folder: Path) -> dict[str, bytes]:
+    """Return every file of the outputs."""
+    return {name: data for name, data in contents(folder).items() if name != "params.yaml"}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> Path:
+    """Run the stages once, with everything random in the network; return where."""
+    folder = tmp_path_factory.mktemp("whole")
+    write_params(folder, dataset=str(dataset), dropout=0.3, batch_norm=True, epochs=4)
+    run_all(folder)
+    return folder
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_two_runs_give_the_same_bytes(
+    whole: Path, tmp_path: Path, dataset: Path, precision: str
+) -> None:
+    settings = {"dropout": 0.3, "batch_norm": True, "epochs": 4, "precision": precision}
+    found = []
+    for order in (-1, 1):
+        copied = tmp_path / f"digits {order}"
+        for file in sorted(dataset.rglob("*.jpg"), key=lambda f: order * int(f.stem)):
+            target = copied / file.relative_to(dataset)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, target)
+        folder = tmp_path / str(order)
+        folder.mkdir()
+        write_params(folder, dataset=str(copied), **settings)
+        if order == 1 and precision == "float32":
+            found.append(outputs(whole))
+        else:
+            found.append(run_all(folder))
+    assert found[0].keys() == found[1].keys()
+    assert [name for name in found[0] if found[0][name] != found[1][name]] == []
+    assert {"models/mnist_cnn_model.h5", "plots/loss.png", "plots/samples.png"} < found[0].keys()
+
+
+def test_another_seed_gives_other_weights_and_batches(
+    whole: Path, tmp_path: Path, dataset: Path
+) -> None:
+    folder = tmp_path / "seed"
+    shutil.copytree(whole, folder)
+    write_params(folder, dataset=str(dataset), dropout=0.3, batch_norm=True, epochs=4, seed=43)
+    before, after = outputs(whole), run_all(folder, "train")
+    assert before["models/mnist_cnn_model.h5"] != after["models/mnist_cnn_model.h5"]
+    order = [np.random.default_rng([seed, 1]).permutation(600) for seed in (42, 43)]
+    assert (order[0] != order[1]).any()
+
+
+def killed_again_and_again(whole: Path, folder: Path, stage: str) -> int:
+    """Kill a stage at random moments, run it to the end; check the bytes all the way."""
+    shutil.copytree(whole, folder)
+    expected = outputs(whole)
+    mine = {
+        "load": [
+            name for name in expected if "prepared" in name or "load" in name or "samp" in name
+        ],
+        "define": ["models/architecture.json", "metrics/define.json"],
+        "train": ["models/mnist_cnn_model.h5", "metrics/train.json", "plots/training.csv"],
+        "evaluate": [
+            "metrics/evaluate.json",
+            *(f"plots/{n}.csv" for n in ("predictions", "per_class", "calibration")),
+            *(f"plots/{n}.png" for n in ("loss", "accuracy", "confusion_matrix", "misclassified")),
+        ],
+    }[stage]
+
+    def forget() -> None:
+        for name in mine:
+            (folder / name).unlink(missing_ok=True)
+
+    forget()
+    done = run(folder, stage, "0", "0")
+    assert done.returncode == 0, done.stderr
+    changes = int(done.stdout.split()[-1])
+    forget()
+    chance = random.Random(stage)  # noqa: S311
+    kills = 0
+    for _ in range(KILLS):
+        done = run(folder, stage, str(chance.randint(1, changes)), str(chance.random() * 0.05))
+        found = outputs(folder)
+        for name in mine:
+            if name == "plots/training.csv":  # written as each epoch ends
+                assert expected[name].startswith(found.get(name, b""))
+            else:
+                assert found.get(name, expected[name]) == expected[name], name
+        if done.returncode == 0:
+            assert found == expected
+            forget()
+        else:
+            assert done.returncode == -signal.SIGKILL, done.stderr
+            kills += 1
+    assert run_all(folder, stage) == expected
+    return kills
+
+
+def test_stages_killed_at_random_moments_end_with_the_same_bytes(
+    whole: Path, tmp_path: Path
+) -> None:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        runs = {s: pool.submit(killed_again_and_again, whole, tmp_path / s, s) for s in STAGES}
+    assert all(one.result() > KILLS / 3 for one in runs.values())
+
+
+@pytest.fixture
+def interrupted(whole: Path, tmp_path: Path) -> Path:
+    """Stop a training after its second epoch, as Ctrl-C does."""
+    folder = tmp_path / "interrupted"
+    shutil.copytree(whole, folder)
+    for name in ("models/mnist_cnn_model.h5", "metrics/train.json"):
+        (folder / name).unlink()
+    (folder / "plots/training.csv").write_text("an earlier result")
+    stopped = subprocess.Popen(
+        [sys.executable, "-m", "stages.train"],
+        cwd=folder,
+        env=ENVIRONMENT | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for line in stopped.stdout:
+        if "epoch 2/4" in line:
+            stopped.send_signal(signal.SIGINT)
+            break
+    _, errors = stopped.communicate()
+    assert stopped.returncode == 130
+    assert errors == "train: interrupted\n"
+    assert (folder / "plots/training.csv").read_text() == "an earlier result"
+    return folder
+
+
+def test_training_goes_on_after_an_interruption(whole: Path, interrupted: Path) -> None:
+    done = run(interrupted, "train")
+    assert "going on after epoch" in done.stdout
+    assert "epoch 1/4" not in done.stdout
+    assert outputs(interrupted) == outputs(whole)
+
+
+def test_a_damaged_checkpoint_is_reported_and_left(whole: Path, interrupted: Path) -> None:
+    path = interrupted / "models/checkpoint.npz"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    done = run(interrupted, "train")
+    assert "models/checkpoint.npz is damaged" in done.stdout
+    assert "epoch 1/4" in done.stdout
+    assert outputs(interrupted) == outputs(whole)
+
+
+def test_a_checkpoint_of_another_run_is_left(interrupted: Path, dataset: Path) -> None:
+    write_params(interrupted, dataset=str(dataset), dropout=0.3, batch_norm=True, epochs=5)
+    done = run(interrupted, "train")
+    assert "the checkpoint is that of another run: starting over" in done.stdout
+    assert not (interrupted / "models/checkpoint.npz").exists()
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("stage", ["load", "train", "evaluate"])
+def test_a_full_disk_is_one_line_and_keeps_what_was(
+    whole: Path, tmp_path: Path, stage: str
+) -> None:
+    folder = tmp_path / "full"
+    shutil.copytree(whole, folder)
+
+    def full() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+    done = run(folder, stage, preexec_fn=full)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{stage}: error: ")
+    assert done.stderr.count("\n") == 1
+    assert outputs(folder) == outputs(whole)
