@@ -2,13 +2,16 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro test style audit lock clean
+.PHONY: repro test bench style audit lock clean
 
 repro: .venv/installed  ## get the data and run what changed of the pipeline
 	dvc repro
 
 test: .venv/installed  ## run the tests
 	python -m pytest
+
+bench: .venv/installed  ## measure against what users would run instead: about half an hour
+	python bench/run.py
 
 style: .venv/installed  ## check the style
 	ruff check .

@@ -52,7 +52,7 @@ def predict(model: keras.Model, split: Split) -> np.ndarray:
         Rows sum to 1.
     """
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(input_signature=[tf.TensorSpec(model.input_shape, tf.uint8)])
     def probabilities_of(images: tf.Tensor) -> tf.Tensor:
         return model(tf.cast(images, tf.float32) / 255.0, training=False)
 

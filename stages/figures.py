@@ -115,16 +115,16 @@ def draw_misclassified(images: np.ndarray, mistakes: pd.DataFrame, total: int, p
     """
     columns = 6
     rows = max(1, -(-len(images) // columns))
-    figure = Figure(figsize=(1.5 * columns, 1.75 * rows + 0.5), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes in grid:
-        axes.set_axis_off()
-    for axes, image, mistake in zip(grid, images, mistakes.itertuples(), strict=False):
-        axes.imshow(image, cmap="gray", vmin=0, vmax=255)
-        axes.set_title(
-            f"predicted {mistake.predicted} ({mistake.confidence:.0%})\nactual {mistake.actual}",
-            fontsize=9,
-        )
+    figure = Figure(figsize=(1.5 * columns, 1.95 * rows + 0.5))
+    axes = figure.add_axes((0.01, 0, 0.98, 1 - 0.5 / figure.get_figheight()))
+    axes.set_axis_off()
+    for index, (image, mistake) in enumerate(zip(images, mistakes.itertuples(), strict=True)):
+        left, top = index % columns, index // columns * 1.3
+        extent = (left + 0.04, left + 0.96, top + 1.26, top + 0.34)
+        axes.imshow(image, cmap="gray", vmin=0, vmax=255, extent=extent, aspect="auto")
+        words = f"predicted {mistake.predicted} ({mistake.confidence:.0%})\nactual {mistake.actual}"
+        axes.text(left + 0.5, top + 0.3, words, ha="center", va="bottom", fontsize=9)
+    axes.set(xlim=(0, columns), ylim=(1.3 * rows, 0))  # a picture is 1 high, its lines 0.3
     if total:
         title = f"The most confident {len(images)} of {total} misclassified test images"
     else:

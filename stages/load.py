@@ -12,9 +12,14 @@ alone: not on the order of a file system, and not on whether it is a folder or a
 """
 
 import hashlib
+import os
+import signal
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
+from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Annotated, Literal
 
 import numpy as np
@@ -62,20 +67,22 @@ def labelled(dataset: Dataset, split: str, classes: list[str]) -> list[str]:
         If a class has no image.
     """
     names = [name for name in dataset.names if name.startswith(f"{split}/")]
-    strangers = sorted({name.split("/")[1] for name in names} - set(classes))
+    folder_of = {name: name.split("/", 2)[1] for name in names}
+    strangers = sorted(set(folder_of.values()) - set(classes))
     if strangers:
         print(f"load: left out, not in `classes`: {split}/ {', '.join(strangers)}", flush=True)
-    names = [name for name in names if name.split("/")[1] in classes]
+        names = [name for name in names if folder_of[name] in classes]
     images = [name for name in names if name.lower().endswith(SUFFIXES)]
     if len(images) < len(names):
         other = next(name for name in names if not name.lower().endswith(SUFFIXES))
         count = len(names) - len(images)
         print(f"load: left out, not {', '.join(SUFFIXES)}: {count} files, as {other}", flush=True)
-    missing = [label for label in classes if label not in {n.split("/")[1] for n in images}]
+    found = {folder_of[name] for name in images}
+    missing = [name for name in classes if name not in found]
     if missing:
         raise InputError(
             f"dataset: no images in {split}/{missing[0]}/, which `classes` in params.yaml names; "
-            f"{split}/ has {', '.join(sorted({n.split('/')[1] for n in images})) or 'none'}"
+            f"{split}/ has {', '.join(sorted(found)) or 'none'}"
         )
     return images
 
@@ -122,7 +129,7 @@ def draw(params: LoadParams, train: list[str], test: list[str]) -> dict[str, lis
 def decoded(
     dataset: Dataset, names: list[str], params: LoadParams, bad: list[str]
 ) -> Iterator[tuple[np.ndarray, list[str], list[int]]]:
-    """Decode images in blocks.
+    """Decode images in blocks, a process on each processor.
 
     Parameters
     ----------
@@ -141,18 +148,46 @@ def decoded(
         At most `BLOCK` images, in the order of `names`, with their names and labels.
     """
     label_of = {name: label for label, name in enumerate(params.classes)}
-    size = params.image_size
-    with progress(f"load: {names[0].split('/')[0]}", len(names), "images") as bar:
-        for start in range(0, len(names), BLOCK):
-            block, kept = np.empty((BLOCK, size, size), np.uint8), []
-            for name in names[start : start + BLOCK]:
-                try:
-                    block[len(kept)] = decode(dataset.read(name), size)
-                    kept.append(name)
-                except BadImageError as error:
-                    bad.append(f"{name}: {error}")
-                bar.update()
-            yield block[: len(kept)], kept, [label_of[name.split("/")[1]] for name in kept]
+    blocks = [names[start : start + BLOCK] for start in range(0, len(names), BLOCK)]
+    # Threads would wait for each other: a small image is decoded faster than they take turns.
+    pool = ProcessPoolExecutor(
+        len(os.sched_getaffinity(0)), get_context("fork"), adopt, (dataset, params.image_size)
+    )
+    try:
+        with progress(f"load: {names[0].split('/')[0]}", len(names), "images") as bar:
+            for images, kept, problems in pool.map(decode_block, blocks):
+                bad += problems
+                bar.update(len(kept) + len(problems))
+                yield images, kept, [label_of[name.split("/", 2)[1]] for name in kept]
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def adopt(dataset: Dataset, image_size: int) -> None:
+    """Give a process of the pool what it works on; end it with the process that started it."""
+    decode_block.dataset, decode_block.image_size = dataset, image_size
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that waits
+    watch = [parent_process().sentinel]
+    Thread(target=lambda: connection.wait(watch) and os._exit(1), daemon=True).start()
+
+
+def decode_block(names: list[str]) -> tuple[np.ndarray, list[str], list[str]]:
+    """Decode some images of the process's data set.
+
+    Returns
+    -------
+    (ndarray of uint8, list of str, list of str)
+        The images, their names, and a line for each that cannot be read.
+    """
+    size = decode_block.image_size
+    images, kept, bad = np.empty((len(names), size, size), np.uint8), [], []
+    for name in names:
+        try:
+            images[len(kept)] = decode(decode_block.dataset.read(name), size)
+            kept.append(name)
+        except BadImageError as error:
+            bad.append(f"{name}: {error}")
+    return images[: len(kept)], kept, bad
 
 
 def report(bad: list[str], of: int, bad_images: str) -> None:

@@ -48,6 +48,7 @@ OPTIMIZERS = {
 STEPS_A_CALL = 16  # batches that TensorFlow works through before Python has the next ready
 VALIDATION_BATCH = 500
 
+Schedule = keras.optimizers.schedules.LearningRateSchedule
 Steps = Callable[[np.ndarray, np.ndarray], dict[str, tf.Tensor]]
 
 
@@ -59,6 +60,35 @@ class TrainParams(StageParams):
     batch_size: int = Field(ge=1, le=65_536, description="a whole number from 1 to 65536")
     optimizer: Literal["adam", "rmsprop", "sgd"] = Field(description="adam, rmsprop or sgd")
     learning_rate: float = Field(gt=0, le=10, description="a number above 0, at most 10")
+    schedule: Literal["constant", "one_cycle"] = Field(description="constant or one_cycle")
+
+
+def learning_rate(params: TrainParams, images: int) -> float | Schedule:
+    """Return the learning rate, or its schedule over the steps of the training.
+
+    Parameters
+    ----------
+    params : TrainParams
+        With ``one_cycle`` [1]_ the rate rises from 1/25 of `learning_rate` to `learning_rate`
+        in the first 30% of the steps, linearly, and falls to 0 along a cosine in the rest.
+    images : int
+        Images an epoch.
+
+    References
+    ----------
+    .. [1] L. N. Smith and N. Topin, "Super-convergence: very fast training of neural networks
+       using large learning rates", arXiv:1708.07120, 2018.
+    """
+    if params.schedule == "constant":
+        return params.learning_rate
+    steps = params.epochs * -(-images // params.batch_size)
+    warmup = round(0.3 * steps)
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=params.learning_rate / 25,
+        warmup_target=params.learning_rate,
+        warmup_steps=warmup,
+        decay_steps=max(1, steps - warmup),
+    )
 
 
 def compiled_model(params: TrainParams, train: Split) -> keras.Model:
@@ -82,7 +112,7 @@ def compiled_model(params: TrainParams, train: Split) -> keras.Model:
             f"{train.labels.max()}; run `dvc repro`"
         )
     model.compile(
-        optimizer=OPTIMIZERS[params.optimizer](learning_rate=params.learning_rate),
+        optimizer=OPTIMIZERS[params.optimizer](learning_rate(params, len(train))),
         loss="categorical_crossentropy",
         metrics=["accuracy"],
         jit_compile=False,
@@ -90,17 +120,17 @@ def compiled_model(params: TrainParams, train: Split) -> keras.Model:
     return model
 
 
-def steps_of(step: Callable, batch_size: int, classes: int) -> Steps:
+def steps_of(model: keras.Model, step: Callable, batch_size: int) -> Steps:
     """Return a function that takes one step of training or validation for each batch.
 
     Parameters
     ----------
+    model : keras.Model
+        What is trained or validated.
     step : callable
-        `train_step` or `test_step` of a Keras model.
+        Its `train_step` or `test_step`.
     batch_size : int
         Images a step.
-    classes : int
-        Number of classes.
 
     Returns
     -------
@@ -110,8 +140,11 @@ def steps_of(step: Callable, batch_size: int, classes: int) -> Steps:
         how many steps passed before the loss was no longer a number. The loop over the
         batches is part of TensorFlow's graph: Python is asked once for many.
     """
+    classes = model.output_shape[-1]
+    # One graph for any number of images: to make another takes a second.
+    images_like = tf.TensorSpec(model.input_shape, tf.uint8)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(input_signature=[images_like, tf.TensorSpec([None], tf.int64)])
     def steps(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         logs = {"loss": tf.constant(0.0), "accuracy": tf.constant(0.0)}
         finite = tf.constant(0)
@@ -188,9 +221,8 @@ def fit(
     state = [*model.variables, *model.optimizer.variables]
     fingerprint = checkpoint.fingerprint(params.model_dump_json(), INPUTS)
     rows = checkpoint.restore(CHECKPOINT, fingerprint, state)
-    classes = model.output_shape[-1]
-    training_steps = steps_of(model.train_step, params.batch_size, classes)
-    validation_steps = steps_of(model.test_step, VALIDATION_BATCH, classes)
+    training_steps = steps_of(model, model.train_step, params.batch_size)
+    validation_steps = steps_of(model, model.test_step, VALIDATION_BATCH)
     for number in range(len(rows) + 1, params.epochs + 1):
         start, what = time.perf_counter(), f"epoch {number}/{params.epochs}"
         order = np.random.default_rng([params.seed, number]).permutation(len(train))

@@ -33,7 +33,7 @@ def hook(event, args):
 sys.addaudithook(hook)
 sys.argv[:] = [sys.argv[0]]
 sys.path.insert(0, os.getcwd())
-runpy.run_module(f"stages.{stage}", run_name="__main__")
+runpy.run_module(f"stages.{stage}", run_name="__main__", alter_sys=True)
 """
 CHECKPOINT = "models/checkpoint.npz"  # no output: train alone knows it, and removes it
 
@@ -123,3 +123,21 @@ def test_a_planted_violation_is_found(
         .replace("\nBLOCK = ", f"\n{line}\nBLOCK = ")
     )
     assert found in undeclared(planted, "load")
+
+
+def test_backend_is_imported_without_what_keras_does_not_need() -> None:
+    code = (
+        "import stages.backend, sys; "
+        "assert not {'pandas', 'sklearn', 'matplotlib', 'cv2'} & set(sys.modules); "
+        "import pandas, sklearn, matplotlib"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
+def test_load_imports_no_tensorflow() -> None:
+    code = "import stages.load, sys; assert not {'tensorflow', 'keras'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=ENVIRONMENT, check=True)

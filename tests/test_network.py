@@ -157,8 +157,8 @@ def test_training_is_that_of_keras_fit(done: Path, monkeypatch: pytest.MonkeyPat
     order = np.random.default_rng(0).permutation(len(split))
     ours, theirs = (train.compiled_model(params, split) for _ in range(2))
     theirs.set_weights(ours.get_weights())
-    steps = train.steps_of(ours.train_step, params.batch_size, 10)
-    logs = train.epoch(ours, steps, split, order, 2 * params.batch_size, "epoch")
+    steps = train.steps_of(ours, ours.train_step, params.batch_size)
+    logs = train.epoch(ours, steps, split, order, params.batch_size, "epoch")
     history = theirs.fit(
         split.images[order].astype(np.float32) / 255.0,
         np.eye(10)[split.labels[order]],
@@ -169,6 +169,36 @@ def test_training_is_that_of_keras_fit(done: Path, monkeypatch: pytest.MonkeyPat
     for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
     assert logs == pytest.approx({name: values[0] for name, values in history.items()}, rel=1e-4)
+
+
+def test_one_cycle_rises_and_falls(done: Path) -> None:
+    params = read_params(train.TrainParams, done / "params.yaml")
+    params = params.model_copy(
+        update={"schedule": "one_cycle", "learning_rate": 0.5, "epochs": 5, "batch_size": 10}
+    )
+    schedule = train.learning_rate(params, 200)  # 100 steps
+    rates = [float(schedule(step)) for step in range(101)]
+    assert rates[0] == pytest.approx(0.5 / 25)
+    assert max(rates) == rates[30] == pytest.approx(0.5)
+    assert rates[15] == pytest.approx((rates[0] + 0.5) / 2)
+    assert rates[65] == pytest.approx(0.25)
+    assert rates[100] == pytest.approx(0, abs=1e-6)
+    assert rates[:31] == sorted(rates[:31])
+    assert rates[30:] == sorted(rates[30:], reverse=True)
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_a_model_of_any_settings_is_used_as_in_the_notebook(
+    spoilt: Path, dataset: Path, precision: str
+) -> None:
+    write_params(spoilt, dataset=str(dataset), schedule="one_cycle", precision=precision, epochs=1)
+    define.main()
+    train.main()
+    model = keras.models.load_model(MODEL)
+    probabilities = model.predict(np.zeros((3, 28, 28, 1)), verbose=0)
+    assert probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+    assert len(model.evaluate(np.zeros((3, 28, 28, 1)), np.eye(10)[:3], verbose=0)) == 2
 
 
 @pytest.mark.parametrize(

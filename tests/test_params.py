@@ -54,6 +54,9 @@ WRONG = [
     ("optimizer", "lion", "adam, rmsprop or sgd"),
     ("learning_rate", float("nan"), "above 0"),
     ("learning_rate", "fast", "above 0"),
+    ("schedule", "cosine", "constant or one_cycle"),
+    ("precision", "float16", "float32 or mixed_bfloat16"),
+    ("bad_images", "ignore", "error or skip"),
 ]
 
 

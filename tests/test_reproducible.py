@@ -36,7 +36,7 @@ def hook(event, args):
 sys.addaudithook(hook)
 sys.argv[:] = [sys.argv[0]]
 sys.path.insert(0, os.environ["PYTHONPATH"])
-runpy.run_module(f"stages.{stage}", run_name="__main__")
+runpy.run_module(f"stages.{stage}", run_name="__main__", alter_sys=True)
 if not count:
     print("changes", changes[0])
 """

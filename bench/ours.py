@@ -1,0 +1,49 @@
+"""Our side of the comparisons that look inside a stage.
+
+Usage: python ours.py NAME ARGUMENTS, in a folder with a params.yaml; the last line it prints
+is the figures, as JSON. `stages` must be on PYTHONPATH.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from stages.params import read_params
+
+
+def decode(dataset: str) -> dict[str, float]:
+    """Find and decode all images of a data set, as `load` does."""
+    from stages import load
+
+    params = read_params(load.LoadParams)
+    start = time.perf_counter()
+    images = load.open_dataset(Path(dataset))
+    names = [n for s in ("train", "test") for n in load.labelled(images, s, params.classes)]
+    count = sum(len(block) for block, _, _ in load.decoded(images, names, params, []))
+    return {"images_per_second": count / (time.perf_counter() - start)}
+
+
+def train() -> dict[str, float]:
+    """Train for three epochs as `train` does; the first warms up."""
+    import numpy as np
+
+    from stages import train
+
+    params = read_params(train.TrainParams)
+    split = train.read_split(train.PREPARED / "train")
+    model = train.compiled_model(params, split)
+    steps = train.steps_of(model, model.train_step, params.batch_size)
+    for number in range(3):
+        if number == 1:
+            start = time.perf_counter()
+        order = np.random.default_rng(number).permutation(len(split))
+        train.epoch(model, steps, split, order, params.batch_size, "epoch")
+    return {"images_per_second": 2 * len(split) / (time.perf_counter() - start)}
+
+
+SIDES: dict[str, Callable[..., dict[str, float]]] = {"decode": decode, "train": train}
+
+if __name__ == "__main__":
+    print(json.dumps(SIDES[sys.argv[1]](*sys.argv[2:])))
