@@ -136,11 +136,10 @@ def members_of(archive: Map) -> list[Member] | list[zipfile.ZipInfo]:
     zipfile.BadZipFile
         If it is no zip archive, or is cut off.
     """
-    members, end = [], archive.rfind(b"PK\x05\x06")
+    members: list[Member] = []
     try:
-        size, at = struct.unpack_from("<II", archive, max(end, 0) + 12)
-        directory = archive[at : at + size]
-        at = 0
+        size, at = struct.unpack_from("<II", archive, max(archive.rfind(b"PK\x05\x06"), 0) + 12)
+        directory, at = archive[at : at + size], 0
         while at < size:
             magic, flags, method, crc, packed, unpacked, *lengths, offset = ENTRY.unpack_from(
                 directory, at
@@ -152,7 +151,7 @@ def members_of(archive: Map) -> list[Member] | list[zipfile.ZipInfo]:
             members.append(Member(name, flags, method, crc, unpacked, offset))
             at += 46 + sum(lengths)
     except (struct.error, UnicodeDecodeError):
-        pass
+        return zipfile.ZipFile(archive).infolist()
     return members or zipfile.ZipFile(archive).infolist()
 
 

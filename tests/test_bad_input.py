@@ -227,6 +227,12 @@ def encrypted(data: bytearray) -> None:
             at = data.find(magic, at + 4)
 
 
+def shortened(data: bytearray) -> None:
+    """Cut the last entry of the directory in half, its end mark left as it was."""
+    last, end = data.rfind(b"PK\x01\x02"), data.rfind(b"PK\x05\x06")
+    del data[last + 20 : end]
+
+
 def flipped(data: bytearray) -> None:
     """Damage the first stored image."""
     name_length, extra_length = struct.unpack_from("<HH", data, 26)
@@ -238,6 +244,7 @@ def flipped(data: bytearray) -> None:
     [
         (lambda data: data.__delitem__(slice(-1000, None)), "is not a whole zip archive"),
         (lambda data: data.clear(), "is not a whole zip archive"),
+        (shortened, "is not a whole zip archive"),
         (encrypted, "digits.zip is encrypted; it must be a plain zip archive"),
         (flipped, "1 of 1797 images cannot be read:\n  train/.*: .*CRC"),
     ],
