@@ -302,14 +302,14 @@ def rows(bench: Bench) -> dict[str, Row]:
             lambda: bench.memory("load"),
             bench.notebook_memory,
             "<= 0.33",
-            1,
+            3,
         ),
         "8b": Row(
             "peak memory of `train`, 60,000 images, MB, against the notebook's approach",
             lambda: bench.memory("train"),
             bench.notebook_memory,
             "<= 0.33",
-            1,
+            3,
         ),
     }
 
