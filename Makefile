@@ -2,13 +2,25 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro test bench style audit lock clean
+.PHONY: repro test current review seeds bench style audit lock clean
 
 repro: .venv/installed  ## get the data and run what changed of the pipeline
 	dvc repro
 
 test: .venv/installed  ## run the tests
 	python -m pytest
+
+current: .venv/installed  ## check that the committed dvc.lock belongs to the committed code
+	@status=$$(dvc repro --allow-missing --dry); ok=$$?; echo "$$status"; \
+	  if [ $$ok != 0 ] || echo "$$status" | grep --quiet "Running stage"; then \
+	  echo "dvc.lock does not belong to the committed code: run \`dvc repro\` and commit what it writes"; \
+	  exit 1; fi
+
+review: .venv/installed  ## compare REV (default: HEAD) with BASE (default: where it left main)
+	@python -m review $(if $(BASE),--base "$(BASE)") $(if $(REV),--rev "$(REV)")
+
+seeds: .venv/installed  ## run the current settings with N seeds (default: 5), as experiments
+	@python -m review.seeds $(N)
 
 bench: .venv/installed  ## measure against what users would run instead: about half an hour
 	python bench/run.py

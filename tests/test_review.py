@@ -1,0 +1,250 @@
+"""The review of a revision, on a repository with a real history of three commits."""
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from review.__main__ import COMMENT_LIMIT
+from tests.conftest import ENVIRONMENT, command, commit, dvc, git, write_params
+
+SETTINGS = {
+    "baseline": {"train_images": 90, "epochs": 1},
+    "better": {"train_images": 600, "epochs": 4},
+    "noise": {"train_images": 600, "epochs": 4, "learning_rate": 0.003001},
+}
+SCRIPT = "<script>alert(1)</script>"
+
+
+@pytest.fixture(scope="module")
+def history(repository: Path, dataset: Path) -> Path:
+    """Run and commit three settings, each tagged with its name."""
+    for name, changes in SETTINGS.items():
+        write_params(repository, dataset=str(dataset), **changes)
+        dvc(repository, "repro")
+        commit(repository, name)
+        git(repository, "tag", name)
+    return repository
+
+
+def review(folder: Path, base: str, rev: str, fails: bool = False) -> str:
+    """Run the review as its make target does."""
+    words = ["--base", base, "--rev", rev]
+    return command(folder, sys.executable, "-m", "review", *words, fails=fails)
+
+
+def reports(folder: Path) -> tuple[str, str]:
+    """Return both reports; the comment fits into a pull request."""
+    markdown = (folder / "review/report.md").read_text()
+    assert len(markdown) < COMMENT_LIMIT
+    return markdown, (folder / "review/report.html").read_text()
+
+
+def predictions(folder: Path, revision: str) -> pd.DataFrame:
+    """Return what a revision's model said of each test image, as committed."""
+    text = git(folder, "show", f"{revision}:plots/predictions.csv")
+    return pd.read_csv(io.StringIO(text), dtype=str)
+
+
+def changed(folder: Path, name: str, **files: object) -> None:
+    """Commit, on top of `better`, other contents of files, under a tag."""
+    git(folder, "checkout", "--quiet", "--force", "--detach", "better")
+    for path, content in files.items():
+        target = folder / path
+        target.unlink() if content is None else target.write_text(content)
+    commit(folder, name)
+    git(folder, "tag", "--force", name)
+    git(folder, "checkout", "--quiet", "--force", "main")
+
+
+@pytest.fixture(scope="module")
+def improved(history: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Review `better` against `baseline`; return a folder with copies of the reports."""
+    folder = tmp_path_factory.mktemp("improved")
+    before = set(git(history, "status", "--short", "--ignored").splitlines())
+    review(history, "baseline", "better")
+    after = set(git(history, "status", "--short", "--ignored").splitlines())
+    written = {line for line in after - before if "__pycache__" not in line}
+    assert written <= {"!! review/report.html", "!! review/report.md"}
+    shutil.copytree(history / "review", folder / "review")
+    return folder
+
+
+def check_sentence(history: Path, base: str, rev: str, sentence: str, verdict: str) -> None:
+    """Compare the numbers of a sentence with those of scipy, called directly."""
+    tables = [predictions(history, side).set_index("image") for side in (base, rev)]
+    right = [(t["actual"] == t["predicted"]).reindex(tables[0].index) for t in tables]
+    fixed, broken = int((right[1] & ~right[0]).sum()), int((right[0] & ~right[1]).sum())
+    p = stats.binomtest(fixed, fixed + broken).pvalue if fixed + broken else 1
+    assert f"{right[0].mean():.2%} to {right[1].mean():.2%}" in sentence
+    assert f"{fixed} images fixed, {broken} broken" in sentence
+    if fixed + broken:
+        after, before = (side.astype(int) for side in right[::-1])
+        low, high = stats.ttest_rel(after, before).confidence_interval()
+        assert f"(95% CI {100 * low:+.1f} to {100 * high:+.1f})" in sentence
+    assert ("p < 0.001" if p < 0.001 else f"p = {p:.3f}") in sentence
+    assert sentence.endswith(f": {verdict}.")
+
+
+def test_an_improvement_is_told_from_noise(history: Path, improved: Path) -> None:
+    sentence = reports(improved)[0].splitlines()[0]
+    check_sentence(history, "baseline", "better", sentence, "an improvement")
+    review(history, "better", "noise")
+    sentence = reports(history)[0].splitlines()[0]
+    check_sentence(history, "better", "noise", sentence, "not distinguishable from noise")
+
+
+def test_the_report_says_what_changed(improved: Path) -> None:
+    markdown, html = reports(improved)
+    assert f"<h1>{markdown.splitlines()[0][2:]}</h1>" in html.replace("&lt;", "<")
+    assert "Warning" not in html
+    assert "| epochs | 1 | 4 |" in markdown
+    assert "| load | parameters: train_images |" in markdown
+    assert "| train | parameters: epochs; data: data/prepared/train |" in markdown
+    assert "| evaluate: test_accuracy |" in markdown
+    assert "xychart-beta" in markdown
+    assert html.count("data:image/png;base64,") > 1  # the images on which they differ
+    assert "Newly right" in html
+
+
+def test_a_clone_with_nothing_pulled_is_enough(
+    history: Path, improved: Path, tmp_path: Path
+) -> None:
+    git(tmp_path, "clone", "--quiet", "--branch", "main", str(history), "clone")
+    review(tmp_path / "clone", "baseline", "better")
+    markdown, html = reports(tmp_path / "clone")
+    assert markdown.splitlines()[0] == reports(improved)[0].splitlines()[0]
+    assert "Warning" not in html
+    assert "data/prepared/test is not here" in markdown
+    assert "data:image/png" not in html
+    assert not (tmp_path / "clone/data/prepared").exists()
+
+
+def test_other_test_images_are_two_proportions(history: Path) -> None:
+    table = predictions(history, "better")
+    content = {"plots/predictions.csv": table[:60].to_csv(index=False)}
+    changed(history, "fewer", **content)
+    output = review(history, "baseline", "fewer")
+    sides = [predictions(history, "baseline"), table[:60]]
+    counts = [(s["actual"] == s["predicted"]).value_counts() for s in sides]
+    table = [[c.get(True, 0), c.get(False, 0)] for c in counts]
+    p = stats.chi2_contingency(table, correction=False).pvalue
+    assert f"two proportions {'p < 0.001' if p < 0.001 else f'p = {p:.3f}'}" in output
+    assert "on different test images (100 and 60)" in output
+    assert "warning: The test set differs" in output
+    assert "warning: The committed dvc.lock of fewer does not belong" in output
+
+
+def test_missing_metrics_are_said(history: Path) -> None:
+    changed(history, "missing", **{"metrics/evaluate.json": None, "plots/predictions.csv": None})
+    output = review(history, "baseline", "missing")
+    assert "warning: missing has no test_accuracy in metrics/evaluate.json" in output
+    assert "cannot be compared" in reports(history)[0].splitlines()[0]
+
+
+def test_names_are_never_markup(history: Path) -> None:
+    sides = {}
+    for name, share in (("hostile-1", 0.3), ("hostile-2", 0.1)):
+        table = predictions(history, "better")
+        table["image"] = [f'test/"{SCRIPT}`@team`|{i}' for i in range(len(table))]
+        table["actual"] = np.where(table["actual"] == "3", SCRIPT, table["actual"])
+        table["predicted"] = table["actual"]
+        table.loc[: int(share * len(table)), "predicted"] = '"><img src=x onerror=alert(1)>'
+        sides[name] = table.to_csv(index=False)
+        params = (history / "params.yaml").read_text() + f"'{SCRIPT}': '{name} {SCRIPT} #1'\n"
+        changed(history, name, **{"plots/predictions.csv": sides[name], "params.yaml": params})
+    git(history, "branch", "--force", "x&<b>y", "hostile-1")
+    review(history, "x&<b>y", "hostile-2")
+    for text in reports(history):
+        body = text.partition("<script type=")[0]
+        assert "&lt;script&gt;" in body or "&#60;script&#62;" in body
+        assert SCRIPT not in text
+        assert "<img src=x" not in text
+        assert "<b>" not in body
+    assert "@team" not in reports(history)[0]
+
+
+@pytest.mark.parametrize(
+    ("base", "rev", "line"),
+    [
+        ("nowhere", "HEAD", "review: error: nowhere is no revision of this repository; it must be"),
+        ("", "main", "review: error: main has nothing that main has not; say what to compare"),
+        ("--help-me", "HEAD", "review: error: --help-me is no revision"),
+    ],
+)
+def test_a_mistake_is_one_line(history: Path, base: str, rev: str, line: str) -> None:
+    words = [f"--base={base}", f"--rev={rev}"]
+    output = command(history, sys.executable, "-m", "review", *words, fails=True)
+    assert output.startswith(line)
+    assert output.count("\n") == 1
+
+
+@pytest.mark.skipif(not shutil.which("chromedriver"), reason="no chromium-driver on this machine")
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_works_offline(improved: Path, width: int) -> None:
+    from selenium import webdriver
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    options = webdriver.ChromeOptions()
+    for word in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
+        options.add_argument(word)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    service = webdriver.ChromeService(shutil.which("chromedriver"))
+    with webdriver.Chrome(options, service) as browser:
+        screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+        browser.execute_cdp_cmd("Network.enable", {})
+        cut = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
+        browser.execute_cdp_cmd("Network.emulateNetworkConditions", cut)
+        browser.get((improved / "review/report.html").as_uri())
+        drawn = "return document.querySelectorAll('.chart svg').length"
+        WebDriverWait(browser, 60).until(lambda b: b.execute_script(drawn) == 7)
+        marks = (
+            "return document.querySelectorAll('.chart svg .mark-line path, .mark-rect path').length"
+        )
+        assert browser.execute_script(marks) > 20
+        assert [e for e in browser.get_log("browser") if e["level"] == "SEVERE"] == []
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+        unnamed = "return [...document.images].filter(i => !i.alt).length"
+        assert browser.execute_script(unnamed) == 0
+
+
+def test_seeds_go_on_where_they_were_interrupted(history: Path) -> None:
+    git(history, "checkout", "--quiet", "--force", "main")
+    dvc(history, "checkout")
+    words = [sys.executable, "-m", "review.seeds", "3"]
+    first = subprocess.Popen(
+        words, cwd=history, env=ENVIRONMENT, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    while "Running" not in dvc(history, "queue", "status"):
+        assert first.poll() is None
+        time.sleep(1)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    output = command(history, *words)
+    names = [line.split()[-1] for line in git(history, "for-each-ref", "refs/exps").splitlines()]
+    found = sorted(name.split("/")[-1] for name in names if "/seed-" in name)
+    head = git(history, "rev-parse", "HEAD")[:7]
+    assert found == [f"seed-43-{head}", f"seed-44-{head}"]
+    accuracies = [
+        json.loads(git(history, "show", f"{rev}:metrics/evaluate.json"))["test_accuracy"]
+        for rev in ("HEAD", *(name for name in names if "/seed-" in name))
+    ]
+    assert f"seeds: 3: mean {np.mean(accuracies):.2%}" in output
+    assert "running" not in command(history, *words)
+
+    review(history, "noise", f"seed-43-{head}")  # an experiment, by its name: the same seeds
+    markdown, _ = reports(history)
+    assert f"| before | 42, 43, 44 | 3 | {np.mean(accuracies):.2%} |" in markdown
+    assert "Over 3 and 3 seeds" in markdown
+    assert "Welch p = 1.000: not distinguishable from noise" in markdown
