@@ -72,7 +72,7 @@ with hidden(UNUSED), without_greetings():
     import keras
     import tensorflow as tf
 
-    tf.config.list_logical_devices()  # looks for a GPU: the last of the greetings
+    tf.config.list_physical_devices()  # looks for a GPU: the last of the greetings
 gc.freeze()
 gc.enable()
 
