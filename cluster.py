@@ -48,7 +48,9 @@ def main() -> int:
         try:
             chief.wait()
             for rank, process in enumerate(others, start=1):
-                said, _ = process.communicate(timeout=30)
+                if chief.returncode:
+                    process.kill()
+                said, _ = process.communicate()
                 print("".join(f"worker {rank}: {line}\n" for line in said.splitlines()), end="")
         except KeyboardInterrupt:
             chief.wait()  # Ctrl-C reached it too: DVC tidies up

@@ -66,7 +66,9 @@ def without_greetings() -> Iterator[None]:
 
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # warnings and errors
+# Warnings and errors; of several machines, where a lost one is a page of errors, none: `train`
+# says it in a line.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3" if os.environ.get("TF_CONFIG") else "1")
 gc.disable()
 with hidden(UNUSED), without_greetings():
     import keras

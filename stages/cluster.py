@@ -132,7 +132,8 @@ def meet(cluster: Cluster, fingerprint: dict[str, str], state: bytes) -> bytes:
         name = cluster.name(cluster.rank)
         raise InputError(f"{name}, which is this one, cannot use its port: {error}") from None
     with server:
-        mine = fingerprint | {"TF_CONFIG": str(cluster.addresses)}
+        gpus = len(tf.config.list_physical_devices("GPU"))
+        mine = fingerprint | {"TF_CONFIG": str(cluster.addresses), "number of GPUs": str(gpus)}
         if cluster.is_chief:
             welcome(cluster, server, mine, state)
             return state

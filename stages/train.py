@@ -325,6 +325,7 @@ def main() -> None:
     fingerprint = checkpoint.fingerprint(params.model_dump_json(), INPUTS)
     state = meet(cluster, fingerprint, CHECKPOINT.read_bytes() if CHECKPOINT.exists() else b"")
     strategy = strategy_of(cluster)
+    fingerprint["number of devices"] = str(strategy.num_replicas_in_sync)
     keras.utils.set_random_seed(params.seed)
     tf.config.experimental.enable_op_determinism()
     with strategy.scope():
