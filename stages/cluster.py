@@ -27,6 +27,7 @@ from stages.backend import keras, tf, without_greetings
 from stages.console import InputError
 
 PATIENCE = 60  # seconds that workers wait for each other to come up
+LONGEST = 1 << 20  # bytes of a hello; it has some thousand
 FORM = (
     '{"cluster": {"worker": ["HOST:PORT", "HOST:PORT", ...]}, '
     '"task": {"type": "worker", "index": 0}}, the same list for every worker and its own index'
@@ -119,9 +120,9 @@ def meet(cluster: Cluster, fingerprint: dict[str, str], state: bytes) -> bytes:
     Raises
     ------
     InputError
-        If this worker's port is taken, or a worker is about to run something else.
+        If this worker's port is taken.
     ConnectionError
-        If a worker does not come up.
+        If a worker does not come up, or is about to run something else.
     """
     if cluster.workers == 1:
         return state
@@ -153,14 +154,15 @@ def welcome(cluster: Cluster, server: socket.socket, mine: dict[str, str], state
                 connections.enter_context(connection)
                 connection.settimeout(5)
                 file = connections.enter_context(connection.makefile("rwb"))
-                hello = json.loads(file.readline())
-                rank, theirs = range(cluster.workers)[hello["rank"]], hello["fingerprint"]
+                hello = json.loads(file.readline(LONGEST))
+                rank = range(cluster.workers).index(hello["rank"])
+                theirs = hello["fingerprint"]
             except TimeoutError:
                 missing = [cluster.name(r) for r in range(1, cluster.workers) if r not in files]
                 if time.monotonic() >= deadline:
                     problem = f"{', '.join(missing)} did not come up within {PATIENCE} s"
                 continue
-            except (ValueError, LookupError, TypeError, OSError):
+            except (ValueError, KeyError, TypeError, OSError):
                 continue  # no worker of ours
             files[rank] = file
             names = sorted(n for n in mine.keys() | theirs if mine.get(n) != theirs.get(n))
