@@ -1,11 +1,16 @@
 # Everything runs in .venv, which is made from the two locks when they change.
 PYTHON ?= python3
+WORKERS ?= 2
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro test current review seeds bench style audit lock clean
+.PHONY: repro cluster test current review seeds bench style audit lock clean
 
 repro: .venv/installed  ## get the data and run what changed of the pipeline
 	dvc repro
+
+cluster: .venv/installed  ## train on WORKERS processes of this machine, as on so many machines
+	dvc repro load define
+	python cluster.py $(WORKERS)
 
 test: .venv/installed  ## run the tests
 	python -m pytest

@@ -34,7 +34,7 @@ def train() -> dict[str, float]:
     params = read_params(train.TrainParams)
     split = train.read_split(train.PREPARED / "train")
     model = train.compiled_model(params, split)
-    steps = train.steps_of(model, model.train_step, params.batch_size)
+    steps = train.steps_of(model, params.batch_size, training=True)
     for number in range(3):
         if number == 1:
             start = time.perf_counter()

@@ -66,13 +66,15 @@ def without_greetings() -> Iterator[None]:
 
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # warnings and errors
+# Warnings and errors; of several machines, where a lost one is a page of errors, none: `train`
+# says it in a line.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3" if os.environ.get("TF_CONFIG") else "1")
 gc.disable()
 with hidden(UNUSED), without_greetings():
     import keras
     import tensorflow as tf
 
-    tf.config.list_logical_devices()  # looks for a GPU: the last of the greetings
+    tf.config.list_physical_devices()  # looks for a GPU: the last of the greetings
 gc.freeze()
 gc.enable()
 

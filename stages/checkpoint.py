@@ -22,8 +22,8 @@ DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, KeyErro
 Rows = list[dict[str, float]]
 
 
-def fingerprint(parameters: str, files: list[Path]) -> str:
-    """Return a hash of everything that shapes a run.
+def fingerprint(parameters: str, files: list[Path]) -> dict[str, str]:
+    """Return a hash of each thing that shapes a run, by its name.
 
     Parameters
     ----------
@@ -34,23 +34,25 @@ def fingerprint(parameters: str, files: list[Path]) -> str:
         of TensorFlow, Keras and NumPy are added.
     """
     modules = [m for n, m in sys.modules.items() if n.startswith("stages.") or n == "__main__"]
-    code = sorted(Path(m.__file__) for m in modules if getattr(m, "__file__", None))
-    digest = hashlib.sha256(f"{parameters} {tf.__version__} {keras.__version__}".encode())
-    digest.update(np.__version__.encode())
-    for path in [*code, *files]:
+    code = [Path(m.__file__) for m in modules if getattr(m, "__file__", None)]
+    named = {f"{path.parent.name}/{path.name}": path for path in code}
+    named |= {str(path): path for path in files}
+    versions = f"TensorFlow {tf.__version__}, Keras {keras.__version__}, NumPy {np.__version__}"
+    found = {"the parameters": parameters, "the versions of packages": versions}
+    for name, path in sorted(named.items()):
         with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+            found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
 
 
-def save(path: Path, run: str, rows: Rows, variables: list[keras.Variable]) -> None:
+def save(path: Path, run: dict[str, str], rows: Rows, variables: list[keras.Variable]) -> None:
     """Save the state of a run in place of its earlier state.
 
     Parameters
     ----------
     path : Path
         The checkpoint.
-    run : str
+    run : dict of str to str
         From `fingerprint`.
     rows : list of dict
         Loss and accuracy of each finished epoch.
@@ -64,14 +66,16 @@ def save(path: Path, run: str, rows: Rows, variables: list[keras.Variable]) -> N
         partial.write_bytes(content.getvalue())
 
 
-def restore(path: Path, run: str, variables: list[keras.Variable]) -> Rows:
-    """Set the variables to a saved state, if there is one of the same run.
+def restore(content: bytes, run: dict[str, str], variables: list[keras.Variable]) -> Rows:
+    """Set the variables to a saved state, if it is one of the same run.
 
     What is found and done is said on the console.
 
     Parameters
     ----------
-    path, run, variables
+    content : bytes
+        What `save` wrote; empty if there is no checkpoint.
+    run, variables
         As for `save`.
 
     Returns
@@ -79,10 +83,10 @@ def restore(path: Path, run: str, variables: list[keras.Variable]) -> Rows:
     list of dict
         Loss and accuracy of each finished epoch; none where the run starts anew.
     """
-    if not path.exists():
+    if not content:
         return []
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
             header, *values = (file[name] for name in file.files)
         state = json.loads(header.tobytes())
         if state["run"] != run:
@@ -94,7 +98,7 @@ def restore(path: Path, run: str, variables: list[keras.Variable]) -> Rows:
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
     except DAMAGE as error:
-        print(f"train: {path} is damaged ({error}): starting over", flush=True)
+        print(f"train: the checkpoint is damaged ({error}): starting over", flush=True)
         return []
     print(f"train: going on after epoch {len(rows)} of an interrupted run", flush=True)
     return rows

@@ -8,6 +8,9 @@ Writes  models/mnist_cnn_model.h5: the trained, compiled model
 The order of the batches is a function of `seed` and the epoch. After each epoch the state of
 the run is kept in models/checkpoint.npz: a run that was interrupted goes on from there, and
 ends with the same bytes. The file is removed when the run ends.
+
+Several devices share each batch, and with `TF_CONFIG` in the environment several machines: each
+runs this stage, and the first of them writes.
 """
 
 import csv
@@ -24,6 +27,15 @@ from pydantic import Field
 from stages import checkpoint
 from stages.arrays import Split, read_split
 from stages.backend import keras, tf
+from stages.cluster import (
+    agree,
+    losing_none,
+    machine_of,
+    meet,
+    part_random_layers,
+    read_cluster,
+    strategy_of,
+)
 from stages.console import InputError, progress, run
 from stages.network import read_architecture
 from stages.outputs import remove, replacing, restoring, write_json
@@ -49,7 +61,7 @@ STEPS_A_CALL = 16  # batches that TensorFlow works through before Python has the
 VALIDATION_BATCH = 500
 
 Schedule = keras.optimizers.schedules.LearningRateSchedule
-Steps = Callable[[np.ndarray, np.ndarray], dict[str, tf.Tensor]]
+Steps = Callable[[np.ndarray, np.ndarray, int], dict[str, tf.Tensor]]
 
 
 class TrainParams(StageParams):
@@ -99,6 +111,7 @@ def compiled_model(params: TrainParams, train: Split) -> keras.Model:
     InputError
         If the architecture does not take images or give classes of this kind.
     """
+    strategy = tf.distribute.get_strategy()
     model = read_architecture(ARCHITECTURE)
     expected, found = (None, *train.images.shape[1:]), model.input_shape
     if found != expected:
@@ -111,51 +124,89 @@ def compiled_model(params: TrainParams, train: Split) -> keras.Model:
             f"{ARCHITECTURE} gives {model.output_shape[-1]} classes, {PREPARED} holds label "
             f"{train.labels.max()}; run `dvc repro`"
         )
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            # Statistics of the whole batch, not of each device's share.
+            layer.synchronized = strategy.num_replicas_in_sync > 1
     model.compile(
         optimizer=OPTIMIZERS[params.optimizer](learning_rate(params, len(train))),
         loss="categorical_crossentropy",
         metrics=["accuracy"],
         jit_compile=False,
     )
+    model.optimizer.build(model.trainable_variables)
+    # Keras would make the variables of the metrics in the first step, too late for several devices.
+    none = tf.zeros([0, model.output_shape[-1]])
+    tf.function(strategy.run)(model.compute_metrics, (None, none, none))
     return model
 
 
-def steps_of(model: keras.Model, step: Callable, batch_size: int) -> Steps:
+def steps_of(model: keras.Model, batch_size: int, *, training: bool) -> Steps:
     """Return a function that takes one step of training or validation for each batch.
 
     Parameters
     ----------
     model : keras.Model
-        What is trained or validated.
-    step : callable
-        Its `train_step` or `test_step`.
+        What is trained or validated, on the devices of its `distribute_strategy`.
     batch_size : int
-        Images a step.
+        Images a step, on all devices together.
+    training : bool
+        Whether it is trained.
 
     Returns
     -------
     callable
-        It takes images, uint8 (n, H, W, 1), and labels, int64 (n,), in their order, and
-        returns loss and accuracy over all images since the model's metrics were reset, and
-        how many steps passed before the loss was no longer a number. The loop over the
-        batches is part of TensorFlow's graph: Python is asked once for many.
+        It takes this machine's images, uint8 (n, H, W, 1), and labels, int64 (n,), in their
+        order, and the number of images of all machines. It returns loss and accuracy over all
+        images since the model's metrics were reset, and how many steps passed before the loss
+        was no longer a number. The loop over the batches is part of TensorFlow's graph: Python
+        is asked once for many.
+
+    Notes
+    -----
+    Keras takes the mean of the loss over a device's share, and then over the devices. Where a
+    batch does not divide evenly, the images of a smaller share are given less weight, so that
+    the gradient is that of the mean over the batch; in the loss that is reported they count as
+    much as the others.
     """
     classes = model.output_shape[-1]
+    strategy = model.distribute_strategy
+    rank, machines = machine_of(strategy)
+    replicas = strategy.num_replicas_in_sync
+    local = replicas // machines
+    here = len(range(batch_size)[rank::machines])
+    tracker = next(metric for metric in model.metrics if metric.name == "loss")
+    step = model.train_step if training else model.test_step
     # One graph for any number of images: to make another takes a second.
     images_like = tf.TensorSpec(model.input_shape, tf.uint8)
+    count_like = tf.TensorSpec([], tf.int32)
 
-    @tf.function(input_signature=[images_like, tf.TensorSpec([None], tf.int64)])
-    def steps(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
-        logs = {"loss": tf.constant(0.0), "accuracy": tf.constant(0.0)}
+    def step_on_one(images: tf.Tensor, labels: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+        if local > 1:
+            device = tf.distribute.get_replica_context().replica_id_in_sync_group % local
+            images, labels = images[device::local], labels[device::local]
+        batch = (tf.cast(images, tf.float32) / 255.0, tf.one_hot(labels, classes))
+        if training and replicas > 1:
+            weight = tf.cast(tf.size(labels) * replicas / size, tf.float32)
+            before = tf.identity(tracker.total)
+            logs = step((*batch, tf.fill(tf.shape(labels), weight)))
+            share = tf.math.divide_no_nan(tracker.total - before, weight)
+            tracker.total.assign(before + share)
+        else:
+            logs = step(batch)
+        return tf.cast(tf.math.is_finite(logs["loss"]), tf.int32)
+
+    @tf.function(input_signature=[images_like, tf.TensorSpec([None], tf.int64), count_like])
+    def steps(images: tf.Tensor, labels: tf.Tensor, count: tf.Tensor) -> dict[str, tf.Tensor]:
         finite = tf.constant(0)
-        for start in tf.range(0, tf.shape(labels)[0], batch_size):
+        for number in tf.range(-(-count // batch_size)):
             # A step reads the weights that the step before it wrote.
             tf.autograph.experimental.set_loop_options(parallel_iterations=1)
-            batch = tf.cast(images[start : start + batch_size], tf.float32) / 255.0
-            targets = tf.one_hot(labels[start : start + batch_size], classes)
-            logs = step((batch, targets))
-            finite += tf.cast(tf.math.is_finite(logs["loss"]), tf.int32)
-        return logs | {"finite": finite}
+            start, size = number * here, tf.minimum(batch_size, count - number * batch_size)
+            batch = (images[start : start + here], labels[start : start + here], size)
+            finite += strategy.reduce("SUM", strategy.run(step_on_one, batch), axis=None)
+        # A loss that is no number on one device is so on all of them at the next step.
+        return model.get_metrics_result() | {"finite": finite // replicas}
 
     return steps
 
@@ -176,7 +227,7 @@ def epoch(
     order : ndarray of int64, shape (N,)
         The order in which they are taken.
     batch_size : int
-        Images a step.
+        Images a step. Image i of a batch belongs to machine i modulo the number of machines.
     what : str
         What is going on, for the progress bar and the error.
 
@@ -190,12 +241,14 @@ def epoch(
     InputError
         If the loss is no longer a finite number, with the step at which that came.
     """
+    rank, machines = machine_of(model.distribute_strategy)
     model.reset_metrics()
     size = batch_size * STEPS_A_CALL
     with progress(what, len(order), "images") as bar:
         for start in range(0, len(order), size):
             indices = order[start : start + size]
-            logs = steps(split.images[indices], split.labels[indices])
+            mine = indices[np.arange(len(indices)) % batch_size % machines == rank]
+            logs = steps(split.images[mine], split.labels[mine], len(indices))
             finite, count = int(logs.pop("finite")), -(-len(indices) // batch_size)
             if finite < count:
                 raise InputError(
@@ -208,21 +261,39 @@ def epoch(
 
 
 def fit(
-    model: keras.Model, params: TrainParams, train: Split, validation: Split
+    model: keras.Model,
+    params: TrainParams,
+    train: Split,
+    validation: Split,
+    fingerprint: dict[str, str],
+    state: bytes,
 ) -> checkpoint.Rows:
     """Train for `epochs`, from the last finished epoch if the run was interrupted.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Compiled. Of several machines, the first alone writes what this function writes.
+    params : TrainParams
+        `epochs`, `batch_size` and `seed`.
+    train, validation : Split
+        The images.
+    fingerprint : dict of str to str
+        That of the run.
+    state : bytes
+        The checkpoint; empty if there is none.
 
     Returns
     -------
     list of dict
         ``epoch``, and ``loss`` and ``accuracy`` of training and validation, for each epoch.
     """
-    model.optimizer.build(model.trainable_variables)
-    state = [*model.variables, *model.optimizer.variables]
-    fingerprint = checkpoint.fingerprint(params.model_dump_json(), INPUTS)
-    rows = checkpoint.restore(CHECKPOINT, fingerprint, state)
-    training_steps = steps_of(model, model.train_step, params.batch_size)
-    validation_steps = steps_of(model, model.test_step, VALIDATION_BATCH)
+    rank, _ = machine_of(model.distribute_strategy)
+    variables = [*model.variables, *model.optimizer.variables]
+    rows = checkpoint.restore(state, fingerprint, variables)
+    part_random_layers(model)
+    training_steps = steps_of(model, params.batch_size, training=True)
+    validation_steps = steps_of(model, VALIDATION_BATCH, training=False)
     for number in range(len(rows) + 1, params.epochs + 1):
         start, what = time.perf_counter(), f"epoch {number}/{params.epochs}"
         order = np.random.default_rng([params.seed, number]).permutation(len(train))
@@ -232,7 +303,9 @@ def fit(
         logs = epoch(model, validation_steps, validation, order, VALIDATION_BATCH, what)
         row |= {f"validation_{name}": value for name, value in logs.items()}
         rows.append(row)
-        checkpoint.save(CHECKPOINT, fingerprint, rows, state)
+        if rank:
+            continue
+        checkpoint.save(CHECKPOINT, fingerprint, rows, variables)
         write_table(TRAINING, rows)
         print(
             f"train: {what} loss {row['validation_loss']:.4f}, accuracy "
@@ -240,6 +313,7 @@ def fit(
             f"accuracy {row['train_accuracy']:.4f}; {time.perf_counter() - start:.1f} s",
             flush=True,
         )
+    agree(model)
     return rows
 
 
@@ -247,12 +321,23 @@ def main() -> None:
     """Run the stage."""
     params = read_params(TrainParams)
     train, validation = read_split(PREPARED / "train"), read_split(PREPARED / "validation")
+    cluster = read_cluster()
+    fingerprint = checkpoint.fingerprint(params.model_dump_json(), INPUTS)
+    state = meet(cluster, fingerprint, CHECKPOINT.read_bytes() if CHECKPOINT.exists() else b"")
+    strategy = strategy_of(cluster)
+    fingerprint["number of devices"] = str(strategy.num_replicas_in_sync)
     keras.utils.set_random_seed(params.seed)
     tf.config.experimental.enable_op_determinism()
-    model = compiled_model(params, train)
+    with strategy.scope():
+        model = compiled_model(params, train)
+    if not cluster.is_chief:
+        with losing_none(cluster):
+            fit(model, params, train, validation, fingerprint, state)
+        return
     with restoring(TRAINING):
         try:
-            rows = fit(model, params, train, validation)
+            with losing_none(cluster):
+                rows = fit(model, params, train, validation, fingerprint, state)
         except InputError:
             remove(CHECKPOINT)  # to go on from it would end in the same way
             raise

@@ -157,7 +157,7 @@ def test_training_is_that_of_keras_fit(done: Path, monkeypatch: pytest.MonkeyPat
     order = np.random.default_rng(0).permutation(len(split))
     ours, theirs = (train.compiled_model(params, split) for _ in range(2))
     theirs.set_weights(ours.get_weights())
-    steps = train.steps_of(ours, ours.train_step, params.batch_size)
+    steps = train.steps_of(ours, params.batch_size, training=True)
     logs = train.epoch(ours, steps, split, order, params.batch_size, "epoch")
     history = theirs.fit(
         split.images[order].astype(np.float32) / 255.0,
