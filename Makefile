@@ -2,10 +2,17 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro test bench style audit lock clean
+.PHONY: repro queue test bench style audit lock clean
 
 repro: .venv/installed  ## get the data and run what changed of the pipeline
 	dvc repro
+
+# Each job gets its share of the cores, by TensorFlow's own settings.
+JOBS ?= 1
+THREADS = $(shell echo $$(( $$(nproc) > $(JOBS) ? $$(nproc) / $(JOBS) : 1 )))
+queue: .venv/installed  ## run the queued experiments, JOBS at a time
+	TF_NUM_INTRAOP_THREADS=$(THREADS) TF_NUM_INTEROP_THREADS=$(THREADS) \
+	  dvc queue start --jobs $(JOBS)
 
 test: .venv/installed  ## run the tests
 	python -m pytest

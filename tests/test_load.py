@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages import load
-from stages.arrays import read_split
+from stages.arrays import read_split, write_split
 from stages.console import InputError
 from stages.images import open_dataset
 from tests.conftest import archive_of, archives_of, write_params
@@ -147,6 +147,24 @@ def test_what_cannot_be_drawn_is_said_and_earlier_results_stay(
         with pytest.raises(InputError, match=message):
             load.main()
         assert contents(workspace / "data") | contents(workspace / "plots") == before
+
+
+def memory_of_files() -> int:
+    """Return how many bytes of mapped files this process holds, which see in proc(5)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("RssFile:"))
+
+
+def test_what_was_read_of_a_split_leaves_memory_again(tmp_path: Path) -> None:
+    block = np.ones((10_000, 28, 28), np.uint8), ["a.jpg"] * 10_000, [0] * 10_000
+    split = tmp_path / "split"
+    write_split(split, [block] * 6, 28, len("a.jpg"))
+    images, before = read_split(split).images, memory_of_files()
+    chosen = np.random.default_rng(0).permutation(len(images))
+    for start in range(0, len(images), 10_000):
+        assert images[start : start + 10_000].all()
+        assert images[chosen[start : start + 10_000]].all()
+    assert memory_of_files() - before < 10e6 < images.array.nbytes == 60_000 * 784
 
 
 @pytest.fixture(scope="module")
