@@ -3,7 +3,7 @@ PYTHON ?= python3
 WORKERS ?= 2
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro cluster test current review seeds bench style audit lock clean
+.PHONY: repro cluster queue test current review seeds bench style audit lock clean
 
 repro: .venv/installed  ## get the data and run what changed of the pipeline
 	dvc repro
@@ -11,6 +11,13 @@ repro: .venv/installed  ## get the data and run what changed of the pipeline
 cluster: .venv/installed  ## train on WORKERS processes of this machine, as on so many machines
 	dvc repro load define
 	python cluster.py $(WORKERS)
+
+# Each job gets its share of the cores, by TensorFlow's own settings.
+JOBS ?= 1
+THREADS = $(shell echo $$(( $$(nproc) > $(JOBS) ? $$(nproc) / $(JOBS) : 1 )))
+queue: .venv/installed  ## run the queued experiments, JOBS at a time
+	TF_NUM_INTRAOP_THREADS=$(THREADS) TF_NUM_INTEROP_THREADS=$(THREADS) \
+	  dvc queue start --jobs $(JOBS)
 
 test: .venv/installed  ## run the tests
 	python -m pytest

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from stages.params import read_params
 
 
@@ -20,15 +22,14 @@ def decode(dataset: str) -> dict[str, float]:
     params = read_params(load.LoadParams)
     start = time.perf_counter()
     images = load.open_dataset(Path(dataset))
-    names = [n for s in ("train", "test") for n in load.labelled(images, s, params.classes)]
-    count = sum(len(block) for block, _, _ in load.decoded(images, names, params, []))
+    numbers = [load.labelled(images, split, params.classes) for split in ("train", "test")]
+    blocks = load.decoded(images, np.concatenate(numbers), params, [])
+    count = sum(len(block) for block, _, _ in blocks)
     return {"images_per_second": count / (time.perf_counter() - start)}
 
 
 def train() -> dict[str, float]:
     """Train for three epochs as `train` does; the first warms up."""
-    import numpy as np
-
     from stages import train
 
     params = read_params(train.TrainParams)

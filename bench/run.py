@@ -79,11 +79,7 @@ class Bench:
         with zipfile.ZipFile(ARCHIVE) as archive:
             archive.extractall(folder)
         self.images = folder / "mnist-jpg"
-        self.repository = folder / "repository"
-        command(ROOT, "git", "clone", "--quiet", str(ROOT), str(self.repository))
-        shutil.copy(ARCHIVE, self.repository / "data")
-        command(self.repository, "dvc", "commit", "--force", "data/dvc.yaml")
-        command(self.repository, "dvc", "repro")
+        self.repository = clone_with_results(folder / "repository")
         self.empty = folder / "empty"
         self.empty.mkdir()
         command(self.empty, "git", "init", "--quiet")
@@ -204,12 +200,21 @@ class Bench:
 AUTHOR = ("-c", "user.name=bench", "-c", "user.email=bench@example.com")
 
 
-def command(folder: Path, *words: str) -> str:
+def clone_with_results(folder: Path) -> Path:
+    """Clone this repository and run its pipeline; return where."""
+    command(ROOT, "git", "clone", "--quiet", str(ROOT), str(folder))
+    shutil.copy(ARCHIVE, folder / "data")
+    command(folder, "dvc", "commit", "--force", "data/dvc.yaml")
+    command(folder, "dvc", "repro")
+    return folder
+
+
+def command(folder: Path, *words: str, **environment: str) -> str:
     """Run a command that must succeed; return what it prints."""
     done = subprocess.run(
         words,
         cwd=folder,
-        env=ENVIRONMENT,
+        env=ENVIRONMENT | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -1,13 +1,36 @@
 """A prepared split on disk: images, labels and names as three .npy files in a folder."""
 
+import mmap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
 from stages.console import InputError
+
+
+class Rows:
+    """An array on disk of which only what is asked for is read.
+
+    Parameters
+    ----------
+    array : memmap
+        The array. What was read of a memory map counts as memory of the process until it is
+        given back to the system, which is done here at once.
+    """
+
+    def __init__(self, array: np.memmap) -> None:
+        self.array = array
+        self.shape, self.dtype = array.shape, array.dtype
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getitem__(self, index: object) -> np.ndarray:
+        rows = np.array(self.array[index])
+        self.array.base.madvise(mmap.MADV_DONTNEED)
+        return rows
 
 
 @dataclass(frozen=True)
@@ -16,7 +39,7 @@ class Split:
 
     Attributes
     ----------
-    images : ndarray of uint8, shape (N, H, W, 1)
+    images : Rows of uint8, shape (N, H, W, 1)
         Grey levels from 0 to 255.
     labels : ndarray of int64, shape (N,)
         Index into `classes`.
@@ -24,7 +47,7 @@ class Split:
         Path of the image below the root of the dataset, as ``test/3/18.jpg``.
     """
 
-    images: np.ndarray
+    images: Rows
     labels: np.ndarray
     names: np.ndarray
 
@@ -32,10 +55,50 @@ class Split:
         return len(self.labels)
 
 
+class Npy:
+    """A .npy file that grows row by row.
+
+    Parameters
+    ----------
+    path : Path
+        The file, which is made.
+    dtype : dtype
+        Of its elements.
+    row : tuple of int
+        Shape of a row.
+    """
+
+    def __init__(self, path: Path, dtype: np.dtype, row: tuple[int, ...] = ()) -> None:
+        self.dtype, self.row, self.count = np.dtype(dtype), row, 0
+        self.file = path.open("wb")
+        self.write_header()
+
+    def write_header(self) -> None:
+        """Write what the file holds; NumPy leaves room in it for the number to grow."""
+        header = {"descr": self.dtype.str, "fortran_order": False, "shape": (self.count, *self.row)}
+        np.lib.format.write_array_header_1_0(self.file, header)
+
+    def append(self, rows: object) -> None:
+        """Write rows."""
+        self.file.write(np.asarray(rows, self.dtype).tobytes())
+        self.count += len(rows)
+
+    def __enter__(self) -> "Npy":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self.file:
+            self.file.seek(0)
+            self.write_header()
+
+
 def write_split(
-    folder: Path, blocks: Iterable[tuple[np.ndarray, list[str], list[int]]], image_size: int
+    folder: Path,
+    blocks: Iterable[tuple[np.ndarray, list[str], list[int]]],
+    image_size: int,
+    name_length: int,
 ) -> int:
-    """Write a split; the images pass through in blocks and are never held as a whole.
+    """Write a split; it passes through in blocks and is never held as a whole.
 
     Parameters
     ----------
@@ -45,6 +108,8 @@ def write_split(
         Images, uint8 of shape (n, image_size, image_size), their names and their labels.
     image_size : int
         Height and width, in pixels.
+    name_length : int
+        Length of the longest name, in characters.
 
     Returns
     -------
@@ -52,25 +117,16 @@ def write_split(
         Number of images written.
     """
     folder.mkdir(parents=True)
-    names: list[str] = []
-    labels: list[int] = []
-
-    def write_header(file: BinaryIO) -> None:
-        shape = (len(labels), image_size, image_size, 1)
-        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
-
-    with (folder / "images.npy").open("wb") as file:
-        write_header(file)
-        for images, block_names, block_labels in blocks:
-            file.write(images.tobytes())
-            names += block_names
-            labels += block_labels
-        file.seek(0)
-        write_header(file)  # NumPy leaves room in it for the number to grow
-    np.save(folder / "labels.npy", np.array(labels, np.int64))
-    np.save(folder / "names.npy", np.array(names, np.str_))
-    return len(labels)
+    with (
+        Npy(folder / "images.npy", np.uint8, (image_size, image_size, 1)) as images,
+        Npy(folder / "labels.npy", np.int64) as labels,
+        Npy(folder / "names.npy", np.dtype((np.str_, name_length))) as names,
+    ):
+        for block_images, block_names, block_labels in blocks:
+            images.append(block_images)
+            names.append(block_names)
+            labels.append(block_labels)
+    return labels.count
 
 
 def read_split(folder: Path) -> Split:
@@ -105,9 +161,8 @@ def read_split(folder: Path) -> Split:
             )
         return array
 
-    split = Split(
-        read("images", np.uint8, 4), read("labels", np.int64, 1), read("names", np.str_, 1)
-    )
+    images, labels = Rows(read("images", np.uint8, 4)), read("labels", np.int64, 1)
+    split = Split(images, labels, read("names", np.str_, 1))
     if not len(split.images) == len(split.labels) == len(split.names):
         raise InputError(
             f"{folder} holds {len(split.images)} images, {len(split.labels)} labels and "

@@ -1,6 +1,7 @@
 """Stage 1, `load`: images to arrays.
 
-Reads   the data set that `dataset` names, a folder or zip archive of JPEG, PNG or BMP files
+Reads   the data set that `dataset` names: a folder or zip archive of JPEG, PNG or BMP files, or
+        a folder of such archives
 Writes  data/prepared/{train,validation,test}: images, labels and names of each split
         metrics/load.json: number of images in each split, how many could not be read, and
         how many test images are also training or validation images, pixel by pixel
@@ -9,13 +10,17 @@ Writes  data/prepared/{train,validation,test}: images, labels and names of each 
 Validation images are drawn from the training folder first, training images from what is
 left, test images from the test folder. What is drawn depends on `seed` and the sorted names
 alone: not on the order of a file system, and not on whether it is a folder or an archive.
+
+Images pass through in blocks. What is kept of every image is its name and its place.
 """
 
 import hashlib
 import os
 import signal
+from array import array
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
@@ -37,6 +42,7 @@ METRICS = Path("metrics/load.json")
 SAMPLES = Path("plots/samples.png")
 
 BLOCK = 1000  # images that are decoded before they are written
+BLOCKS_AHEAD = 3  # for each process: one that it decodes, others that wait
 SAMPLES_A_CLASS = 12
 
 Count = Annotated[int, Field(ge=1)]
@@ -55,69 +61,80 @@ class LoadParams(StageParams):
     bad_images: Literal["error", "skip"] = Field(description="error or skip")
 
 
-def labelled(dataset: Dataset, split: str, classes: list[str]) -> list[str]:
-    """Return the names of a split's images.
+def labelled(dataset: Dataset, split: str, classes: list[str]) -> np.ndarray:
+    """Return which files of a data set are a split's images.
 
     Folders that `classes` does not name and files that are not images by their suffix are
     left out, with a line on the console.
+
+    Returns
+    -------
+    ndarray of int64, shape (N,)
+        Positions in ``dataset.names``, ascending.
 
     Raises
     ------
     InputError
         If a class has no image.
     """
-    names = [name for name in dataset.names if name.startswith(f"{split}/")]
-    folder_of = {name: name.split("/", 2)[1] for name in names}
-    strangers = sorted(set(folder_of.values()) - set(classes))
+    numbers, found, strangers, others = array("q"), set(), set(), []
+    for number, name in enumerate(dataset.names):
+        top, folder, _ = name.split("/", 2)
+        if top != split:
+            continue
+        if folder not in classes:
+            strangers.add(folder)
+        elif not name.lower().endswith(SUFFIXES):
+            others.append(number)
+        else:
+            found.add(folder)
+            numbers.append(number)
     if strangers:
-        print(f"load: left out, not in `classes`: {split}/ {', '.join(strangers)}", flush=True)
-        names = [name for name in names if folder_of[name] in classes]
-    images = [name for name in names if name.lower().endswith(SUFFIXES)]
-    if len(images) < len(names):
-        other = next(name for name in names if not name.lower().endswith(SUFFIXES))
-        count = len(names) - len(images)
-        print(f"load: left out, not {', '.join(SUFFIXES)}: {count} files, as {other}", flush=True)
-    found = {folder_of[name] for name in images}
+        listed = ", ".join(sorted(strangers))
+        print(f"load: left out, not in `classes`: {split}/ {listed}", flush=True)
+    if others:
+        known, other = ", ".join(SUFFIXES), dataset.names[others[0]]
+        print(f"load: left out, not {known}: {len(others)} files, as {other}", flush=True)
     missing = [name for name in classes if name not in found]
     if missing:
         raise InputError(
             f"dataset: no images in {split}/{missing[0]}/, which `classes` in params.yaml names; "
             f"{split}/ has {', '.join(sorted(found)) or 'none'}"
         )
-    return images
+    return np.array(numbers, np.int64)
 
 
-def draw(params: LoadParams, train: list[str], test: list[str]) -> dict[str, list[str]]:
+def draw(params: LoadParams, train: np.ndarray, test: np.ndarray) -> dict[str, np.ndarray]:
     """Draw the images of each split at random.
 
     Parameters
     ----------
     params : LoadParams
         `seed` and the number of images wanted for each split.
-    train, test : list of str
-        The sorted names of all images in the training and the test folder.
+    train, test : ndarray of int64
+        All images in the training and the test folder, from `labelled`.
 
     Returns
     -------
-    dict of str to list of str
-        Names for ``train``, ``validation`` and ``test``, in random order. The first two share
-        none. Which images validate does not depend on how many train.
+    dict of str to ndarray of int64
+        Images for ``train``, ``validation`` and ``test``, in random order. The first two
+        share none. Which images validate does not depend on how many train.
 
     Raises
     ------
     InputError
         If there are fewer images than asked for.
     """
-    pool = np.random.default_rng([params.seed, 0]).permutation(train).tolist()
+    pool = np.random.default_rng([params.seed, 0]).permutation(train)
     validation, rest = pool[: params.validation_images], pool[params.validation_images :]
-    testing = np.random.default_rng([params.seed, 1]).permutation(test).tolist()
-    for key, names, of in (
+    testing = np.random.default_rng([params.seed, 1]).permutation(test)
+    for key, numbers, of in (
         ("validation_images", validation, f"train/ has {len(train)}"),
         ("train_images", rest, f"validation leaves {len(rest)} of train/"),
         ("test_images", testing, f"test/ has {len(test)}"),
     ):
         count = getattr(params, key)
-        if len(names) < (count or 1):
+        if len(numbers) < (count or 1):
             raise InputError(f"params.yaml: {key} is {count or 'null'}, but {of}")
     return {
         "train": rest[: params.train_images],
@@ -127,7 +144,7 @@ def draw(params: LoadParams, train: list[str], test: list[str]) -> dict[str, lis
 
 
 def decoded(
-    dataset: Dataset, names: list[str], params: LoadParams, bad: list[str]
+    dataset: Dataset, numbers: np.ndarray, params: LoadParams, bad: list[str]
 ) -> Iterator[tuple[np.ndarray, list[str], list[int]]]:
     """Decode images in blocks, a process on each processor.
 
@@ -135,8 +152,8 @@ def decoded(
     ----------
     dataset : Dataset
         Where the images are.
-    names : list of str
-        Which of them.
+    numbers : ndarray of int64
+        Which of them, as positions in ``dataset.names``.
     params : LoadParams
         `classes` and `image_size`.
     bad : list of str
@@ -145,22 +162,38 @@ def decoded(
     Yields
     ------
     (ndarray of uint8, list of str, list of int)
-        At most `BLOCK` images, in the order of `names`, with their names and labels.
+        At most `BLOCK` images, in the order of `numbers`, with their names and labels.
     """
     label_of = {name: label for label, name in enumerate(params.classes)}
-    blocks = [names[start : start + BLOCK] for start in range(0, len(names), BLOCK)]
+    split = dataset.names[numbers[0]].split("/")[0]
     # Threads would wait for each other: a small image is decoded faster than they take turns.
-    pool = ProcessPoolExecutor(
-        len(os.sched_getaffinity(0)), get_context("fork"), adopt, (dataset, params.image_size)
-    )
+    processes = len(os.sched_getaffinity(0))
+    pool = ProcessPoolExecutor(processes, get_context("fork"), adopt, (dataset, params.image_size))
     try:
-        with progress(f"load: {names[0].split('/')[0]}", len(names), "images") as bar:
-            for images, kept, problems in pool.map(decode_block, blocks):
-                bad += problems
+        with progress(f"load: {split}", len(numbers), "images") as bar:
+            for images, kept, problems in results_of(pool, numbers, processes):
+                names = [dataset.names[number] for number in kept]
+                bad += [f"{dataset.names[number]}: {reason}" for number, reason in problems]
                 bar.update(len(kept) + len(problems))
-                yield images, kept, [label_of[name.split("/", 2)[1]] for name in kept]
+                yield images, names, [label_of[name.split("/", 2)[1]] for name in names]
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def results_of(
+    pool: ProcessPoolExecutor, numbers: np.ndarray, processes: int
+) -> Iterator[tuple[np.ndarray, list[int], list[tuple[int, str]]]]:
+    """Yield what `decode_block` returns of each block, in order, with few of them under way.
+
+    `Executor.map` would go on decoding, however long the writing takes.
+    """
+    waiting: deque[Future] = deque()
+    for start in range(0, len(numbers), BLOCK):
+        waiting.append(pool.submit(decode_block, numbers[start : start + BLOCK]))
+        if len(waiting) == BLOCKS_AHEAD * processes:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def adopt(dataset: Dataset, image_size: int) -> None:
@@ -171,22 +204,22 @@ def adopt(dataset: Dataset, image_size: int) -> None:
     Thread(target=lambda: connection.wait(watch) and os._exit(1), daemon=True).start()
 
 
-def decode_block(names: list[str]) -> tuple[np.ndarray, list[str], list[str]]:
+def decode_block(numbers: np.ndarray) -> tuple[np.ndarray, list[int], list[tuple[int, str]]]:
     """Decode some images of the process's data set.
 
     Returns
     -------
-    (ndarray of uint8, list of str, list of str)
-        The images, their names, and a line for each that cannot be read.
+    (ndarray of uint8, list of int, list of (int, str))
+        The images, which they are, and which others cannot be read, with the reason.
     """
     size = decode_block.image_size
-    images, kept, bad = np.empty((len(names), size, size), np.uint8), [], []
-    for name in names:
+    images, kept, bad = np.empty((len(numbers), size, size), np.uint8), [], []
+    for number in numbers.tolist():
         try:
-            images[len(kept)] = decode(decode_block.dataset.read(name), size)
-            kept.append(name)
+            images[len(kept)] = decode(decode_block.dataset.read(number), size)
+            kept.append(number)
         except BadImageError as error:
-            bad.append(f"{name}: {error}")
+            bad.append((number, str(error)))
     return images[: len(kept)], kept, bad
 
 
@@ -211,8 +244,11 @@ def seen_in_training(folders: dict[str, Path]) -> int:
     """Count the test images that are also training or validation images, pixel by pixel."""
 
     def digests(split: str) -> np.ndarray:
-        images = (image.tobytes() for image in read_split(folders[split]).images)
-        hashes = b"".join(hashlib.blake2b(image, digest_size=8).digest() for image in images)
+        images = read_split(folders[split]).images
+        hashes = bytearray()
+        for start in range(0, len(images), BLOCK):
+            for image in images[start : start + BLOCK]:
+                hashes += hashlib.blake2b(image.tobytes(), digest_size=8).digest()
         return np.frombuffer(hashes, np.uint64)
 
     training = np.concatenate([digests("train"), digests("validation")])
@@ -230,9 +266,10 @@ def main() -> None:
     bad: list[str] = []
     with ExitStack() as outputs:
         folders = {split: outputs.enter_context(replacing(PREPARED / split)) for split in splits}
-        for split, names in splits.items():
-            blocks = decoded(dataset, names, params, bad)
-            counts[split] = write_split(folders[split], blocks, params.image_size)
+        for split, numbers in splits.items():
+            blocks = decoded(dataset, numbers, params, bad)
+            longest = max(len(dataset.names[number]) for number in numbers)
+            counts[split] = write_split(folders[split], blocks, params.image_size, longest)
             print(f"load: {split}, {counts[split]:,} images", flush=True)
         report(bad, sum(map(len, splits.values())), params.bad_images)
         for split, count in counts.items():

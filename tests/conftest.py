@@ -53,6 +53,17 @@ def archive_of(folder: Path, path: Path, prefix: str = "") -> Path:
     return path
 
 
+def archives_of(folder: Path, path: Path, count: int) -> Path:
+    """Return a folder of several stored zip archives that hold a folder's files in turn."""
+    path.mkdir()
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    for index in range(count):
+        with zipfile.ZipFile(path / f"{index}.zip", "w") as archive:
+            for file in files[index::count]:
+                archive.write(file, str(file.relative_to(folder)))
+    return path
+
+
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Path) -> Path:
     """Enter an empty folder with a params.yaml for the small data set."""

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages import load
-from stages.arrays import read_split
+from stages.arrays import read_split, write_split
 from stages.console import InputError
 from stages.images import open_dataset
-from tests.conftest import archive_of, write_params
+from tests.conftest import archive_of, archives_of, write_params
 
 SPLITS = ("train", "validation", "test")
 
@@ -63,18 +64,23 @@ def test_null_means_all(workspace: Path, dataset: Path) -> None:
     assert lengths == {"train": train - 100, "validation": 100, "test": test}
 
 
-def test_folder_archive_and_enclosing_folder_give_the_same_bytes(
-    workspace: Path, dataset: Path
+def test_folder_and_archives_give_the_same_bytes(
+    workspace: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(dataset, workspace / "wrapped" / "digits")
     (workspace / "wrapped" / ".DS_Store").touch()
-    found = []
-    for path in (
+    paths = [
         dataset,
         workspace / "wrapped",
         archive_of(dataset, workspace / "a.zip"),
         archive_of(dataset, workspace / "b.zip", prefix="mnist-jpg/"),
-    ):
+        archives_of(dataset, workspace / "several", 3),
+    ]
+    (workspace / "several" / "SHA256SUMS").write_text("neither archive nor folder")
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 1000)  # 4 GB, were it not for this line
+    paths += [archives_of(dataset, workspace / "large", 2)]
+    found = []
+    for path in paths:
         write_params(workspace, dataset=str(path))
         load.main()
         found.append(contents(workspace / "data/prepared") | contents(workspace / "plots"))
@@ -115,12 +121,24 @@ def test_what_cannot_be_drawn_is_said_and_earlier_results_stay(
         file.write_bytes(file.read_bytes()[:-9])
     empty = shutil.copytree(dataset, workspace / "empty")
     shutil.rmtree(empty / "test" / "7")
+    several = {
+        name: archives_of(dataset, workspace / name, 3)
+        for name in ("mixed", "twice", "hollow", "cut off")
+    }
+    (several["mixed"] / "train").mkdir()
+    shutil.copy(several["twice"] / "1.zip", several["twice"] / "3.zip")
+    archive_of(workspace / "plots", several["hollow"] / "3.zip")
+    (several["cut off"] / "1.zip").write_bytes((several["cut off"] / "0.zip").read_bytes()[:-99])
     for changes, message in (
         ({"dataset": "nowhere"}, "dataset: nowhere does not exist"),
         ({"dataset": str(workspace / "plots")}, "has no images in train/<class>/"),
         ({"dataset": "params.yaml"}, "params.yaml is not a whole zip archive"),
         ({"dataset": str(empty)}, "no images in test/7/, which `classes`"),
         ({"dataset": str(damaged)}, r"100 of 800 images cannot be read:\n  test/"),
+        ({"dataset": "mixed"}, "mixed holds the zip archive 0.zip beside the folder train; it"),
+        ({"dataset": "twice"}, "twice/1.zip and twice/3.zip hold more than one 'test/0/1"),
+        ({"dataset": "hollow"}, "hollow/3.zip has no images in train/<class>/ or test/<class>/"),
+        ({"dataset": "cut off"}, "cut off/1.zip is not a whole zip archive"),
         ({"test_images": 451}, r"params.yaml: test_images is 451, but test/ has 450"),
         ({"train_images": 1248}, "train_images is 1248, but validation leaves 1247 of train/"),
         ({"validation_images": 1348}, "validation_images is 1348, but train/ has 1347"),
@@ -129,6 +147,24 @@ def test_what_cannot_be_drawn_is_said_and_earlier_results_stay(
         with pytest.raises(InputError, match=message):
             load.main()
         assert contents(workspace / "data") | contents(workspace / "plots") == before
+
+
+def memory_of_files() -> int:
+    """Return how many bytes of mapped files this process holds, which see in proc(5)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("RssFile:"))
+
+
+def test_what_was_read_of_a_split_leaves_memory_again(tmp_path: Path) -> None:
+    block = np.ones((10_000, 28, 28), np.uint8), ["a.jpg"] * 10_000, [0] * 10_000
+    split = tmp_path / "split"
+    write_split(split, [block] * 6, 28, len("a.jpg"))
+    images, before = read_split(split).images, memory_of_files()
+    chosen = np.random.default_rng(0).permutation(len(images))
+    for start in range(0, len(images), 10_000):
+        assert images[start : start + 10_000].all()
+        assert images[chosen[start : start + 10_000]].all()
+    assert memory_of_files() - before < 10e6 < images.array.nbytes == 60_000 * 784
 
 
 @pytest.fixture(scope="module")
@@ -142,19 +178,20 @@ part = st.sampled_from(["train", "test", "0", "1", "a.jpg", "B.PNG", "é ü", ".
 
 @given(st.lists(st.lists(part, min_size=1, max_size=4).map("/".join), max_size=8))
 def test_any_tree_is_a_data_set_or_refused(empty_folder: Path, tree: list[str]) -> None:
-    shutil.rmtree(empty_folder)
-    empty_folder.mkdir()
+    root = empty_folder / "tree"
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir()
     for name in tree:
-        path = empty_folder / "data" / name
+        path = root / "data" / name
         if not path.exists() and not any(parent.is_file() for parent in path.parents):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
     found = []
-    for path in (empty_folder, archive_of(empty_folder, empty_folder / "data.zip")):
+    for path in (root, archive_of(root, empty_folder / "tree.zip")):
         try:
             dataset = open_dataset(path)
-            found.append([n for s in ("train", "test") for n in load.labelled(dataset, s, ["0"])])
+            images = [load.labelled(dataset, split, ["0"]) for split in ("train", "test")]
+            found.append([dataset.names[number] for split in images for number in split])
         except InputError as error:
             found.append(str(error).replace(str(path), "DATASET"))
-    (empty_folder / "data.zip").unlink()
     assert found[0] == found[1]

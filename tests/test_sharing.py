@@ -1,0 +1,131 @@
+"""One pipeline, several people: remotes, experiments that travel, a cache of links."""
+
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import ENVIRONMENT, command, commit, dvc, git
+from tests.test_load import contents
+from tests.test_pipeline import stages_run
+
+SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
+SSHD_CONFIG = """
+ListenAddress 127.0.0.1
+Port {port}
+HostKey {folder}/host
+AuthorizedKeysFile {folder}/user.pub
+AuthenticationMethods publickey
+StrictModes no
+UsePAM no
+PidFile none
+Subsystem sftp internal-sftp
+"""
+
+
+@pytest.fixture(scope="module")
+def published(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run the pipeline, push Git's part to a bare repository and DVC's to a folder."""
+    dvc(repository, "repro")
+    outside = tmp_path_factory.mktemp("outside")
+    dvc(repository, "remote", "add", "--default", "storage", str(outside / "storage"))
+    commit(repository, "results")
+    git(outside, "init", "--quiet", "--bare", "--initial-branch=main", "origin.git")
+    git(repository, "remote", "add", "origin", str(outside / "origin.git"))
+    git(repository, "push", "--quiet", "origin", "main")
+    dvc(repository, "push")
+    return repository
+
+
+def clone(published: Path, folder: Path) -> Path:
+    """Clone what was pushed to the bare repository, as a colleague does."""
+    origin = git(published, "remote", "get-url", "origin").strip()
+    git(folder.parent, "clone", "--quiet", origin, folder.name)
+    return folder
+
+
+def outputs(folder: Path) -> dict[str, bytes]:
+    """Return what DVC keeps, as it is in the workspace."""
+    return contents(folder / "data/prepared") | contents(folder / "models")
+
+
+def test_a_clone_pulls_and_has_nothing_to_run(published: Path, tmp_path: Path) -> None:
+    mine = clone(published, tmp_path / "mine")
+    assert not (mine / ".dvc/cache").exists()
+    assert not (mine / "models").exists()
+    dvc(mine, "pull")
+    assert stages_run(dvc(mine, "repro")) == []
+    assert outputs(mine) == outputs(published)
+
+
+def test_an_experiment_travels(published: Path, tmp_path: Path) -> None:
+    mine, theirs = clone(published, tmp_path / "mine"), clone(published, tmp_path / "theirs")
+    dvc(mine, "pull")
+    dvc(mine, "exp", "run", "--name", "fewer", "-S", "test_images=90")
+    dvc(mine, "exp", "push", "origin", "fewer")
+    dvc(theirs, "exp", "pull", "origin", "fewer")
+    dvc(theirs, "exp", "apply", "fewer")
+    assert yaml.safe_load((theirs / "params.yaml").read_text())["test_images"] == 90
+    dvc(theirs, "pull")
+    assert stages_run(dvc(theirs, "repro")) == []
+    assert outputs(theirs) == outputs(mine)
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Run an SSH server for the user who runs the tests; yield its address."""
+    if not SSHD:
+        pytest.skip("there is no sshd here; on Debian: apt-get install openssh-server")
+    if os.geteuid() == 0:  # where sshd locks itself in before it knows who calls
+        Path("/run/sshd").mkdir(exist_ok=True)
+    for name in ("host", "user"):
+        command(tmp_path, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", name)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    (tmp_path / "sshd_config").write_text(SSHD_CONFIG.format(port=port, folder=tmp_path))
+    (tmp_path / ".ssh").mkdir()
+    host = (tmp_path / "host.pub").read_text()
+    (tmp_path / ".ssh/known_hosts").write_text(f"[127.0.0.1]:{port} {host}")
+    monkeypatch.setitem(ENVIRONMENT, "HOME", str(tmp_path))
+    words = [SSHD, "-D", "-e", "-f", str(tmp_path / "sshd_config")]
+    with (tmp_path / "log").open("wb") as log, subprocess.Popen(words, stderr=log) as process:
+        while "listening" not in (tmp_path / "log").read_text():
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.02)
+        yield f"ssh://{getpass.getuser()}@127.0.0.1:{port}{tmp_path}/storage"
+        process.terminate()
+
+
+def test_a_server_of_ones_own_is_a_remote(published: Path, tmp_path: Path, server: str) -> None:
+    mine, theirs = clone(published, tmp_path / "mine"), clone(published, tmp_path / "theirs")
+    dvc(mine, "pull")
+    for folder, action in ((mine, "push"), (theirs, "pull")):
+        dvc(folder, "remote", "add", "server", server)
+        dvc(folder, "remote", "modify", "--local", "server", "keyfile", str(tmp_path / "user"))
+        dvc(folder, action, "--remote", "server")
+    assert stages_run(dvc(theirs, "repro")) == []
+    assert outputs(theirs) == outputs(published)
+
+
+@pytest.mark.parametrize("link", ["hardlink", "symlink"])
+def test_stages_replace_outputs_that_are_links_into_a_shared_cache(
+    published: Path, tmp_path: Path, link: str
+) -> None:
+    mine = clone(published, tmp_path / "mine")
+    dvc(mine, "cache", "dir", "--local", str(published / ".dvc/cache"))
+    dvc(mine, "config", "--local", "cache.type", link)
+    dvc(mine, "checkout")
+    images = mine / "data/prepared/train/images.npy"
+    assert images.is_symlink() if link == "symlink" else images.stat().st_nlink > 1
+    dvc(mine, "exp", "run", "-S", "seed=7", "load")
+    assert contents(mine / "data/prepared") != contents(published / "data/prepared")
+    git(mine, "reset", "--quiet", "--hard")
+    dvc(mine, "checkout")
+    assert outputs(mine) == outputs(published)
