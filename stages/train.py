@@ -137,7 +137,7 @@ def compiled_model(params: TrainParams, train: Split) -> keras.Model:
     model.optimizer.build(model.trainable_variables)
     # Keras would make the variables of the metrics in the first step, too late for several devices.
     none = tf.zeros([0, model.output_shape[-1]])
-    tf.function(strategy.run)(model.compute_metrics, (None, none, none))
+    tf.function(strategy.run, autograph=False)(model.compute_metrics, (None, none, none))
     return model
 
 

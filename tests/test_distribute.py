@@ -56,10 +56,10 @@ def start(
     )
 
 
-def end(process: subprocess.Popen, timeout: int = 60) -> tuple[int, str, str]:
+def end(process: subprocess.Popen) -> tuple[int, str, str]:
     """Wait for the end of a process; return its exit status and what it printed."""
     try:
-        output, errors = process.communicate(timeout=timeout)
+        output, errors = process.communicate(timeout=300)
     finally:
         process.kill()
     return process.returncode, output, errors
@@ -190,7 +190,7 @@ def test_a_port_that_is_taken_is_named(prepared: Path) -> None:
 
 
 def test_a_worker_that_does_not_come_up_is_named(lonely: subprocess.Popen) -> None:
-    status, _, errors = end(lonely, 2 * PATIENCE)
+    status, _, errors = end(lonely)
     assert status == 1
     assert "train: error: worker 1 at 127.0.0.1:" in errors
     assert errors.endswith(f" did not come up within {PATIENCE} s\n")
