@@ -5,15 +5,17 @@ Writes  models/mnist_cnn_model.h5: the trained, compiled model
         metrics/train.json: loss and accuracy after the last epoch
         plots/training.csv: the same after every epoch, written as each epoch ends
 
-The order of the batches is a function of `seed` and the epoch. After each epoch the state of
+The order of the batches, and how images are changed where augmentation is on, are functions
+of `seed` and the epoch. After each epoch the state of
 the run is kept in models/checkpoint.npz: a run that was interrupted goes on from there, and
 ends with the same bytes. The file is removed when the run ends.
 """
 
+import contextlib
 import csv
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -23,11 +25,12 @@ from pydantic import Field
 
 from stages import checkpoint
 from stages.arrays import Split, read_split
+from stages.augment import AugmentParams, augment
 from stages.backend import keras, tf
 from stages.console import InputError, progress, run
 from stages.network import read_architecture
 from stages.outputs import remove, replacing, restoring, write_json
-from stages.params import Seed, StageParams, read_params
+from stages.params import Seed, read_params
 
 PREPARED = Path("data/prepared")
 ARCHITECTURE = Path("models/architecture.json")
@@ -50,9 +53,10 @@ VALIDATION_BATCH = 500
 
 Schedule = keras.optimizers.schedules.LearningRateSchedule
 Steps = Callable[[np.ndarray, np.ndarray], dict[str, tf.Tensor]]
+Transform = Callable[[np.ndarray], np.ndarray]
 
 
-class TrainParams(StageParams):
+class TrainParams(AugmentParams):
     """What `train` reads of params.yaml."""
 
     seed: Seed
@@ -61,6 +65,9 @@ class TrainParams(StageParams):
     optimizer: Literal["adam", "rmsprop", "sgd"] = Field(description="adam, rmsprop or sgd")
     learning_rate: float = Field(gt=0, le=10, description="a number above 0, at most 10")
     schedule: Literal["constant", "one_cycle"] = Field(description="constant or one_cycle")
+    label_smoothing: float = Field(ge=0, lt=1, description="a number from 0 to below 1")
+    weight_decay: float = Field(ge=0, le=1, description="a number from 0 to 1")
+    ema: float = Field(ge=0, lt=1, description="a number from 0 to below 1")
 
 
 def learning_rate(params: TrainParams, images: int) -> float | Schedule:
@@ -94,10 +101,28 @@ def learning_rate(params: TrainParams, images: int) -> float | Schedule:
 def compiled_model(params: TrainParams, train: Split) -> keras.Model:
     """Return the untrained, compiled model.
 
+    Parameters
+    ----------
+    params : TrainParams
+        With `label_smoothing`, that share of each label is spread evenly over all classes
+        [1]_; with `weight_decay`, each step takes that share of the weights, times the
+        learning rate, off them, apart from the gradient [2]_; with `ema`, the optimizer keeps
+        an average of the weights of all steps, of which each step keeps that share [3]_.
+    train : Split
+        The images that the model must take, and their labels.
+
     Raises
     ------
     InputError
         If the architecture does not take images or give classes of this kind.
+
+    References
+    ----------
+    .. [1] C. Szegedy et al., "Rethinking the Inception architecture for computer vision",
+       CVPR 2016.
+    .. [2] I. Loshchilov and F. Hutter, "Decoupled weight decay regularization", ICLR 2019.
+    .. [3] B. T. Polyak and A. B. Juditsky, "Acceleration of stochastic approximation by
+       averaging", SIAM Journal on Control and Optimization 30(4), 1992.
     """
     model = read_architecture(ARCHITECTURE)
     expected, found = (None, *train.images.shape[1:]), model.input_shape
@@ -112,8 +137,13 @@ def compiled_model(params: TrainParams, train: Split) -> keras.Model:
             f"{train.labels.max()}; run `dvc repro`"
         )
     model.compile(
-        optimizer=OPTIMIZERS[params.optimizer](learning_rate(params, len(train))),
-        loss="categorical_crossentropy",
+        optimizer=OPTIMIZERS[params.optimizer](
+            learning_rate(params, len(train)),
+            weight_decay=params.weight_decay or None,
+            use_ema=params.ema > 0,
+            ema_momentum=params.ema,
+        ),
+        loss=keras.losses.CategoricalCrossentropy(label_smoothing=params.label_smoothing),
         metrics=["accuracy"],
         jit_compile=False,
     )
@@ -161,7 +191,13 @@ def steps_of(model: keras.Model, step: Callable, batch_size: int) -> Steps:
 
 
 def epoch(
-    model: keras.Model, steps: Steps, split: Split, order: np.ndarray, batch_size: int, what: str
+    model: keras.Model,
+    steps: Steps,
+    split: Split,
+    order: np.ndarray,
+    batch_size: int,
+    what: str,
+    transform: Transform = lambda images: images,
 ) -> dict[str, float]:
     """Run one epoch of training or validation.
 
@@ -179,6 +215,8 @@ def epoch(
         Images a step.
     what : str
         What is going on, for the progress bar and the error.
+    transform : callable, optional
+        Changes images, uint8 (n, H, W, 1), before they are used.
 
     Returns
     -------
@@ -195,7 +233,7 @@ def epoch(
     with progress(what, len(order), "images") as bar:
         for start in range(0, len(order), size):
             indices = order[start : start + size]
-            logs = steps(split.images[indices], split.labels[indices])
+            logs = steps(transform(split.images[indices]), split.labels[indices])
             finite, count = int(logs.pop("finite")), -(-len(indices) // batch_size)
             if finite < count:
                 raise InputError(
@@ -207,10 +245,21 @@ def epoch(
     return {name: float(value) for name, value in logs.items()}
 
 
+@contextlib.contextmanager
+def averaged(model: keras.Model) -> Iterator[None]:
+    """Let the model hold the average of its weights meanwhile, if its optimizer keeps one."""
+    weights = model.get_weights()
+    model.optimizer.finalize_variable_values(model.trainable_variables)
+    yield
+    model.set_weights(weights)
+
+
 def fit(
     model: keras.Model, params: TrainParams, train: Split, validation: Split
 ) -> checkpoint.Rows:
     """Train for `epochs`, from the last finished epoch if the run was interrupted.
+
+    With `ema`, the model is validated with the averaged weights and holds them at the end.
 
     Returns
     -------
@@ -226,10 +275,13 @@ def fit(
     for number in range(len(rows) + 1, params.epochs + 1):
         start, what = time.perf_counter(), f"epoch {number}/{params.epochs}"
         order = np.random.default_rng([params.seed, number]).permutation(len(train))
-        logs = epoch(model, training_steps, train, order, params.batch_size, what)
+        rng = np.random.default_rng([params.seed, number, 1])
+        transform = partial(augment, params=params, rng=rng)
+        logs = epoch(model, training_steps, train, order, params.batch_size, what, transform)
         row = {"epoch": number} | {f"train_{name}": value for name, value in logs.items()}
         order, what = np.arange(len(validation)), f"{what}, validation"
-        logs = epoch(model, validation_steps, validation, order, VALIDATION_BATCH, what)
+        with averaged(model):
+            logs = epoch(model, validation_steps, validation, order, VALIDATION_BATCH, what)
         row |= {f"validation_{name}": value for name, value in logs.items()}
         rows.append(row)
         checkpoint.save(CHECKPOINT, fingerprint, rows, state)
@@ -240,6 +292,7 @@ def fit(
             f"accuracy {row['train_accuracy']:.4f}; {time.perf_counter() - start:.1f} s",
             flush=True,
         )
+    model.optimizer.finalize_variable_values(model.trainable_variables)
     return rows
 
 
