@@ -2,10 +2,17 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro test bench style audit lock clean
+.PHONY: repro recipe results test bench style audit lock clean
 
 repro: .venv/installed  ## get the data and run what changed of the pipeline
 	dvc repro
+
+SEED ?= 42
+recipe: .venv/installed  ## run a recipe as an experiment: make recipe NAME=fast SEED=43
+	python -m recipes.run $(NAME) $(SEED)
+
+results: .venv/installed  ## run what has not been run of all recipes and seeds; write RESULTS.md
+	python -m recipes.results
 
 test: .venv/installed  ## run the tests
 	python -m pytest

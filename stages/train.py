@@ -5,10 +5,10 @@ Writes  models/mnist_cnn_model.h5: the trained, compiled model
         metrics/train.json: loss and accuracy after the last epoch
         plots/training.csv: the same after every epoch, written as each epoch ends
 
-The order of the batches, and how images are changed where augmentation is on, are functions
-of `seed` and the epoch. After each epoch the state of
-the run is kept in models/checkpoint.npz: a run that was interrupted goes on from there, and
-ends with the same bytes. The file is removed when the run ends.
+The order of the batches, and how augmentation changes their images, are functions of `seed` and
+the epoch. After each epoch the state of the run is kept in models/checkpoint.npz: a run that was
+interrupted goes on from there, and ends with the same bytes. The file is removed when the run
+ends.
 """
 
 import contextlib
