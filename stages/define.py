@@ -23,6 +23,7 @@ METRICS = Path("metrics/define.json")
 POOL = 2
 
 Width = Annotated[int, Field(ge=1, le=4096)]
+Block = Annotated[list[Width], Field(min_length=1, max_length=10)]
 
 
 class DefineParams(StageParams):
@@ -30,8 +31,9 @@ class DefineParams(StageParams):
 
     classes: Classes
     image_size: ImageSize
-    conv_filters: list[Width] = Field(
-        max_length=10, description="a list of at most 10 whole numbers from 1 to 4096"
+    conv_filters: list[Width | Block] = Field(
+        max_length=10,
+        description="a list of at most 10 whole numbers from 1 to 4096, or lists of them",
     )
     kernel_size: int = Field(ge=1, le=15, description="a whole number of pixels from 1 to 15")
     dense_units: list[Width] = Field(
@@ -44,30 +46,37 @@ class DefineParams(StageParams):
     @model_validator(mode="after")
     def _image_outlasts_convolutions(self) -> "DefineParams":
         size = self.image_size
-        for index, _ in enumerate(self.conv_filters, start=1):
-            size = (size - self.kernel_size + 1) // POOL
+        for index, block in enumerate(blocks(self.conv_filters), start=1):
+            size = (size - len(block) * (self.kernel_size - 1)) // POOL
             if size < 1:
                 raise ValueError(
-                    f"conv_filters is {self.conv_filters!r}; convolution {index} of kernel_size "
-                    f"{self.kernel_size} and its pooling leave nothing of an image of image_size "
-                    f"{self.image_size}; it must be a list of at most {index - 1}"
+                    f"conv_filters is {self.conv_filters!r}; its item {index}, with kernel_size "
+                    f"{self.kernel_size} and pooling, leaves nothing of an image of image_size "
+                    f"{self.image_size}; it must be a list of at most {index - 1}, or of "
+                    "shorter lists"
                 )
         return self
+
+
+def blocks(conv_filters: list[Width | Block]) -> list[Block]:
+    """Return the filters of each convolution, in a list for each pooling that follows them."""
+    return [[block] if isinstance(block, int) else block for block in conv_filters]
 
 
 def network(params: DefineParams) -> keras.Sequential:
     """Return the untrained network.
 
-    Convolution, activation, pooling for each of `conv_filters`; a dense layer for each of
-    `dense_units`; softmax over `classes`.
+    Convolution, activation, pooling for each of `conv_filters`, or several convolutions before
+    a pooling where it holds a list; a dense layer for each of `dense_units`; softmax over
+    `classes`.
 
     Parameters
     ----------
     params : DefineParams
-        With ``batch_norm``, batch normalisation [1]_ stands between a convolution and its
-        activation; with ``dropout``, that share [2]_ of the input of each dense layer is
-        dropped in training; with ``mixed_bfloat16``, layers compute in 16 bits and keep
-        their weights in 32 [3]_.
+        With ``batch_norm``, batch normalisation [1]_ stands before the activation of each
+        convolution, after its pooling; with ``dropout``, that share [2]_ of the input of each
+        dense layer is dropped in training; with ``mixed_bfloat16``, layers compute in 16 bits
+        and keep their weights in 32 [3]_.
 
     Returns
     -------
@@ -85,20 +94,30 @@ def network(params: DefineParams) -> keras.Sequential:
     """
     keras.config.set_dtype_policy(params.precision)
     layers = [keras.Input((params.image_size, params.image_size, 1), name="image")]
-    for i, filters in enumerate(params.conv_filters, start=1):
-        if params.batch_norm:
+    convolutions = [
+        (filters, position == len(block))
+        for block in blocks(params.conv_filters)
+        for position, filters in enumerate(block, start=1)
+    ]
+    pools = 0
+    for i, (filters, pooled) in enumerate(convolutions, start=1):
+        layers.append(
+            keras.layers.Conv2D(
+                filters,
+                params.kernel_size,
+                activation=None if params.batch_norm else "relu",
+                use_bias=not params.batch_norm,
+                name=f"conv_{i}",
+            )
+        )
+        if pooled:
+            pools += 1
+            layers.append(keras.layers.MaxPooling2D(POOL, name=f"pool_{pools}"))
+        if params.batch_norm:  # after pooling: there it has a quarter of the work
             layers += [
-                keras.layers.Conv2D(filters, params.kernel_size, use_bias=False, name=f"conv_{i}"),
                 keras.layers.BatchNormalization(name=f"batch_norm_{i}"),
                 keras.layers.Activation("relu", name=f"relu_{i}"),
             ]
-        else:
-            layers.append(
-                keras.layers.Conv2D(
-                    filters, params.kernel_size, activation="relu", name=f"conv_{i}"
-                )
-            )
-        layers.append(keras.layers.MaxPooling2D(POOL, name=f"pool_{i}"))
     layers.append(keras.layers.Flatten(name="flatten"))
     for i, units in enumerate([*params.dense_units, len(params.classes)], start=1):
         if params.dropout:

@@ -186,7 +186,12 @@ def main() -> None:
         matrix = confusion_matrix(test.labels, predicted, labels=labels)
         draw_confusion_matrix(matrix, classes, output("confusion_matrix.png"))
         images = test.images[shown.index, :, :, 0]
-        draw_misclassified(images, shown, len(mistakes), output("misclassified.png"))
+        title = (
+            f"The most confident {len(shown)} of {len(mistakes)} misclassified test images"
+            if len(mistakes)
+            else "No test image is misclassified"
+        )
+        draw_misclassified(images, shown, title, output("misclassified.png"))
     interval = f"{metrics['test_accuracy_low']:.4f} to {metrics['test_accuracy_high']:.4f}"
     print(
         f"Test Accuracy {metrics['test_accuracy']:.4f} (95% interval {interval}), "

@@ -99,7 +99,7 @@ def draw_confusion_matrix(matrix: np.ndarray, classes: list[str], path: Path) ->
     figure.savefig(path, format="png", dpi=DPI)
 
 
-def draw_misclassified(images: np.ndarray, mistakes: pd.DataFrame, total: int, path: Path) -> None:
+def draw_misclassified(images: np.ndarray, mistakes: pd.DataFrame, title: str, path: Path) -> None:
     """Draw misclassified images, each with what was predicted, what it is, how confidently.
 
     Parameters
@@ -108,8 +108,8 @@ def draw_misclassified(images: np.ndarray, mistakes: pd.DataFrame, total: int, p
         The images to draw, in order.
     mistakes : DataFrame
         Their ``actual``, ``predicted`` and ``confidence``, from 0 to 1.
-    total : int
-        Number of misclassified images in all, for the title.
+    title : str
+        What they are, above them.
     path : Path
         The PNG file to write.
     """
@@ -125,9 +125,5 @@ def draw_misclassified(images: np.ndarray, mistakes: pd.DataFrame, total: int, p
         words = f"predicted {mistake.predicted} ({mistake.confidence:.0%})\nactual {mistake.actual}"
         axes.text(left + 0.5, top + 0.3, words, ha="center", va="bottom", fontsize=9)
     axes.set(xlim=(0, columns), ylim=(1.3 * rows, 0))  # a picture is 1 high, its lines 0.3
-    if total:
-        title = f"The most confident {len(images)} of {total} misclassified test images"
-    else:
-        title = "No test image is misclassified"
     figure.suptitle(title)
     figure.savefig(path, format="png", dpi=DPI)

@@ -5,18 +5,20 @@ Writes  models/mnist_cnn_model.h5: the trained, compiled model
         metrics/train.json: loss and accuracy after the last epoch
         plots/training.csv: the same after every epoch, written as each epoch ends
 
-The order of the batches is a function of `seed` and the epoch. After each epoch the state of
-the run is kept in models/checkpoint.npz: a run that was interrupted goes on from there, and
-ends with the same bytes. The file is removed when the run ends.
+The order of the batches, and how augmentation changes their images, are functions of `seed` and
+the epoch. After each epoch the state of the run is kept in models/checkpoint.npz: a run that was
+interrupted goes on from there, and ends with the same bytes. The file is removed when the run
+ends.
 
 Several devices share each batch, and with `TF_CONFIG` in the environment several machines: each
 runs this stage, and the first of them writes.
 """
 
+import contextlib
 import csv
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -26,6 +28,7 @@ from pydantic import Field
 
 from stages import checkpoint
 from stages.arrays import Split, read_split
+from stages.augment import AugmentParams, augment
 from stages.backend import keras, tf
 from stages.cluster import (
     agree,
@@ -39,7 +42,7 @@ from stages.cluster import (
 from stages.console import InputError, progress, run
 from stages.network import read_architecture
 from stages.outputs import remove, replacing, restoring, write_json
-from stages.params import Seed, StageParams, read_params
+from stages.params import Seed, read_params
 
 PREPARED = Path("data/prepared")
 ARCHITECTURE = Path("models/architecture.json")
@@ -62,9 +65,10 @@ VALIDATION_BATCH = 500
 
 Schedule = keras.optimizers.schedules.LearningRateSchedule
 Steps = Callable[[np.ndarray, np.ndarray, int], dict[str, tf.Tensor]]
+Transform = Callable[[np.ndarray], np.ndarray]
 
 
-class TrainParams(StageParams):
+class TrainParams(AugmentParams):
     """What `train` reads of params.yaml."""
 
     seed: Seed
@@ -73,6 +77,9 @@ class TrainParams(StageParams):
     optimizer: Literal["adam", "rmsprop", "sgd"] = Field(description="adam, rmsprop or sgd")
     learning_rate: float = Field(gt=0, le=10, description="a number above 0, at most 10")
     schedule: Literal["constant", "one_cycle"] = Field(description="constant or one_cycle")
+    label_smoothing: float = Field(ge=0, lt=1, description="a number from 0 to below 1")
+    weight_decay: float = Field(ge=0, le=1, description="a number from 0 to 1")
+    ema: float = Field(ge=0, lt=1, description="a number from 0 to below 1")
 
 
 def learning_rate(params: TrainParams, images: int) -> float | Schedule:
@@ -106,10 +113,28 @@ def learning_rate(params: TrainParams, images: int) -> float | Schedule:
 def compiled_model(params: TrainParams, train: Split) -> keras.Model:
     """Return the untrained, compiled model.
 
+    Parameters
+    ----------
+    params : TrainParams
+        With `label_smoothing`, that share of each label is spread evenly over all classes
+        [1]_; with `weight_decay`, each step takes that share of the weights, times the
+        learning rate, off them, apart from the gradient [2]_; with `ema`, the optimizer keeps
+        an average of the weights of all steps, of which each step keeps that share [3]_.
+    train : Split
+        The images that the model must take, and their labels.
+
     Raises
     ------
     InputError
         If the architecture does not take images or give classes of this kind.
+
+    References
+    ----------
+    .. [1] C. Szegedy et al., "Rethinking the Inception architecture for computer vision",
+       CVPR 2016.
+    .. [2] I. Loshchilov and F. Hutter, "Decoupled weight decay regularization", ICLR 2019.
+    .. [3] B. T. Polyak and A. B. Juditsky, "Acceleration of stochastic approximation by
+       averaging", SIAM Journal on Control and Optimization 30(4), 1992.
     """
     strategy = tf.distribute.get_strategy()
     model = read_architecture(ARCHITECTURE)
@@ -129,8 +154,13 @@ def compiled_model(params: TrainParams, train: Split) -> keras.Model:
             # Statistics of the whole batch, not of each device's share.
             layer.synchronized = strategy.num_replicas_in_sync > 1
     model.compile(
-        optimizer=OPTIMIZERS[params.optimizer](learning_rate(params, len(train))),
-        loss="categorical_crossentropy",
+        optimizer=OPTIMIZERS[params.optimizer](
+            learning_rate(params, len(train)),
+            weight_decay=params.weight_decay or None,
+            use_ema=params.ema > 0,
+            ema_momentum=params.ema,
+        ),
+        loss=keras.losses.CategoricalCrossentropy(label_smoothing=params.label_smoothing),
         metrics=["accuracy"],
         jit_compile=False,
     )
@@ -212,7 +242,13 @@ def steps_of(model: keras.Model, batch_size: int, *, training: bool) -> Steps:
 
 
 def epoch(
-    model: keras.Model, steps: Steps, split: Split, order: np.ndarray, batch_size: int, what: str
+    model: keras.Model,
+    steps: Steps,
+    split: Split,
+    order: np.ndarray,
+    batch_size: int,
+    what: str,
+    transform: Transform = lambda images: images,
 ) -> dict[str, float]:
     """Run one epoch of training or validation.
 
@@ -230,6 +266,8 @@ def epoch(
         Images a step. Image i of a batch belongs to machine i modulo the number of machines.
     what : str
         What is going on, for the progress bar and the error.
+    transform : callable, optional
+        Changes images, uint8 (n, H, W, 1), before they are used.
 
     Returns
     -------
@@ -248,7 +286,7 @@ def epoch(
         for start in range(0, len(order), size):
             indices = order[start : start + size]
             mine = indices[np.arange(len(indices)) % batch_size % machines == rank]
-            logs = steps(split.images[mine], split.labels[mine], len(indices))
+            logs = steps(transform(split.images[mine]), split.labels[mine], len(indices))
             finite, count = int(logs.pop("finite")), -(-len(indices) // batch_size)
             if finite < count:
                 raise InputError(
@@ -260,6 +298,15 @@ def epoch(
     return {name: float(value) for name, value in logs.items()}
 
 
+@contextlib.contextmanager
+def averaged(model: keras.Model) -> Iterator[None]:
+    """Let the model hold the average of its weights meanwhile, if its optimizer keeps one."""
+    weights = model.get_weights()
+    model.optimizer.finalize_variable_values(model.trainable_variables)
+    yield
+    model.set_weights(weights)
+
+
 def fit(
     model: keras.Model,
     params: TrainParams,
@@ -269,6 +316,8 @@ def fit(
     state: bytes,
 ) -> checkpoint.Rows:
     """Train for `epochs`, from the last finished epoch if the run was interrupted.
+
+    With `ema`, the model is validated with the averaged weights and holds them at the end.
 
     Parameters
     ----------
@@ -297,10 +346,13 @@ def fit(
     for number in range(len(rows) + 1, params.epochs + 1):
         start, what = time.perf_counter(), f"epoch {number}/{params.epochs}"
         order = np.random.default_rng([params.seed, number]).permutation(len(train))
-        logs = epoch(model, training_steps, train, order, params.batch_size, what)
+        rng = np.random.default_rng([params.seed, number, 1, rank])
+        transform = partial(augment, params=params, rng=rng)
+        logs = epoch(model, training_steps, train, order, params.batch_size, what, transform)
         row = {"epoch": number} | {f"train_{name}": value for name, value in logs.items()}
         order, what = np.arange(len(validation)), f"{what}, validation"
-        logs = epoch(model, validation_steps, validation, order, VALIDATION_BATCH, what)
+        with averaged(model):
+            logs = epoch(model, validation_steps, validation, order, VALIDATION_BATCH, what)
         row |= {f"validation_{name}": value for name, value in logs.items()}
         rows.append(row)
         if rank:
@@ -313,6 +365,7 @@ def fit(
             f"accuracy {row['train_accuracy']:.4f}; {time.perf_counter() - start:.1f} s",
             flush=True,
         )
+    model.optimizer.finalize_variable_values(model.trainable_variables)
     agree(model)
     return rows
 

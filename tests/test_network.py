@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from types import ModuleType
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -60,9 +61,9 @@ def test_every_parameter_of_the_architecture_shapes_it() -> None:
     )
     assert [layer.name for layer in model.layers] == [
         "conv_1",
+        "pool_1",
         "batch_norm_1",
         "relu_1",
-        "pool_1",
         "flatten",
         "dropout_1",
         "probabilities",
@@ -71,6 +72,14 @@ def test_every_parameter_of_the_architecture_shapes_it() -> None:
     assert model.output_shape == (None, 3)
     assert model.layers[0].kernel.shape == (5, 5, 1, 4)
     assert model.get_layer("dropout_1").rate == 0.5
+
+
+def test_a_list_of_filters_is_convolutions_before_one_pooling() -> None:
+    params = read_params(define.DefineParams, ROOT / "params.yaml")
+    model = define.network(params.model_copy(update={"conv_filters": [[4, 8], 2]}))
+    names = ["conv_1", "conv_2", "pool_1", "conv_3", "pool_2", "flatten"]
+    assert [layer.name for layer in model.layers][:6] == names
+    assert model.get_layer("pool_2").output.shape == (None, 5, 5, 2)  # 28, 26, 24, 12, 10, 5
 
 
 @pytest.fixture(scope="module")
@@ -302,6 +311,38 @@ def test_arrays_are_never_unpickled(spoilt: Path) -> None:
     np.savez("models/checkpoint.npz", labels, allow_pickle=True)
     train.main()
     assert not Path("models/checkpoint.npz").exists()
+
+
+def test_the_average_of_the_weights_is_validated_and_saved(spoilt: Path, dataset: Path) -> None:
+    write_params(spoilt, dataset=str(dataset), ema=0.9, epochs=1, schedule="one_cycle")
+    train.main()
+    model = keras.models.load_model(MODEL)
+    with h5py.File(MODEL) as file:
+        averages = []
+        file["optimizer_weights"].visititems(
+            lambda name, value: averages.append(value[:]) if "average" in name else None
+        )
+    saved = {weight.numpy().tobytes() for weight in model.trainable_variables}
+    assert saved == {average.tobytes() for average in averages}
+    validation = read_split(Path("data/prepared/validation"))
+    loss, accuracy = model.evaluate(
+        validation.images / 255, np.eye(10)[validation.labels], verbose=0
+    )
+    metrics = json.loads(Path("metrics/train.json").read_text())
+    assert accuracy == pytest.approx(metrics["validation_accuracy"])
+    assert loss == pytest.approx(metrics["validation_loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("label_smoothing", 0.1), ("weight_decay", 0.1), ("shift", 2)]
+)
+def test_parameters_of_the_training_change_it(
+    spoilt: Path, dataset: Path, key: str, value: float
+) -> None:
+    before = Path(MODEL).read_bytes()
+    write_params(spoilt, dataset=str(dataset), **{key: value})
+    train.main()
+    assert Path(MODEL).read_bytes() != before
 
 
 def test_a_loss_that_is_not_a_number_stops_training(spoilt: Path, dataset: Path) -> None:

@@ -16,6 +16,14 @@ import pytest
 from tests.conftest import ENVIRONMENT, ROOT, write_params
 from tests.test_load import contents
 
+RANDOM = {
+    "epochs": 4,
+    "dropout": 0.3,
+    "batch_norm": True,
+    "ema": 0.9,
+    "rotation": 10,
+    "elastic": 0.5,
+}
 STAGES = ("load", "define", "train", "evaluate")
 KILLS = 20
 # Runs a stage as `python -m` does, and kills it some milliseconds after its n-th change of a
@@ -70,9 +78,9 @@ def outputs(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> Path:
-    """Run the stages once, with everything random in the network; return where."""
+    """Run the stages once, with everything random and all state there is; return where."""
     folder = tmp_path_factory.mktemp("whole")
-    write_params(folder, dataset=str(dataset), dropout=0.3, batch_norm=True, epochs=4)
+    write_params(folder, dataset=str(dataset), **RANDOM)
     run_all(folder)
     return folder
 
@@ -81,7 +89,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> Path:
 def test_two_runs_give_the_same_bytes(
     whole: Path, tmp_path: Path, dataset: Path, precision: str
 ) -> None:
-    settings = {"dropout": 0.3, "batch_norm": True, "epochs": 4, "precision": precision}
+    settings = RANDOM | {"precision": precision}
     found = []
     for order in (-1, 1):
         copied = tmp_path / f"digits {order}"
@@ -106,7 +114,7 @@ def test_another_seed_gives_other_weights_and_batches(
 ) -> None:
     folder = tmp_path / "seed"
     shutil.copytree(whole, folder)
-    write_params(folder, dataset=str(dataset), dropout=0.3, batch_norm=True, epochs=4, seed=43)
+    write_params(folder, dataset=str(dataset), **RANDOM, seed=43)
     before, after = outputs(whole), run_all(folder, "train")
     assert before["models/mnist_cnn_model.h5"] != after["models/mnist_cnn_model.h5"]
     order = [np.random.default_rng([seed, 1]).permutation(600) for seed in (42, 43)]
@@ -213,7 +221,7 @@ def test_a_damaged_checkpoint_is_reported_and_left(whole: Path, interrupted: Pat
 
 
 def test_a_checkpoint_of_another_run_is_left(interrupted: Path, dataset: Path) -> None:
-    write_params(interrupted, dataset=str(dataset), dropout=0.3, batch_norm=True, epochs=5)
+    write_params(interrupted, dataset=str(dataset), **RANDOM | {"epochs": 5})
     done = run(interrupted, "train")
     assert "the checkpoint is that of another run: starting over" in done.stdout
     assert not (interrupted / "models/checkpoint.npz").exists()
