@@ -141,7 +141,8 @@ def draw_common_errors(errors: pd.DataFrame) -> None:
     common = common[common["runs"] == len(SEEDS)].sort_values("confidence", ascending=False)
     params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     dataset = open_dataset(Path(params["dataset"]))
-    images = [decode(dataset.read(name), params["image_size"]) for name in common.index]
+    number = {name: place for place, name in enumerate(dataset.names)}
+    images = [decode(dataset.read(number[name]), params["image_size"]) for name in common.index]
     title = f"The {len(images)} test images that every run of `accurate` gets wrong"
     draw_misclassified(np.array(images), common, title, PICTURE)
 

@@ -23,7 +23,15 @@ from tests.conftest import ENVIRONMENT, ROOT, command, write_params
 from tests.test_load import contents
 
 # Neither 2 nor 3 divides the last batch, nor 3 the others.
-SETTINGS = {"train_images": 603, "epochs": 4, "batch_norm": True, "optimizer": "sgd"}
+SETTINGS = {
+    "train_images": 603,
+    "epochs": 4,
+    "batch_norm": True,
+    "optimizer": "sgd",
+    "label_smoothing": 0.1,
+    "weight_decay": 0.01,
+    "ema": 0.9,
+}
 WRITTEN = ("models/mnist_cnn_model.h5", "metrics/train.json", "plots/training.csv")
 # Runs `train` where TensorFlow sees three processors, which stand in for three GPUs.
 THREE_DEVICES = """
