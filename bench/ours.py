@@ -44,7 +44,29 @@ def train() -> dict[str, float]:
     return {"images_per_second": 2 * len(split) / (time.perf_counter() - start)}
 
 
-SIDES: dict[str, Callable[..., dict[str, float]]] = {"decode": decode, "train": train}
+def compare(*folders: str) -> dict[str, float]:
+    """Train on as many images from each of some folders in turn; the first turn warms up."""
+    from stages import train
+
+    params = read_params(train.TrainParams)
+    splits = [train.read_split(folder / train.PREPARED / "train") for folder in map(Path, folders)]
+    model = train.compiled_model(params, splits[0])
+    steps = train.steps_of(model, model.train_step, params.batch_size)
+    found = np.empty((1 + 5, len(splits)))
+    for number, row in enumerate(found):
+        for index, split in enumerate(splits):
+            order = np.random.default_rng(number).integers(len(split), size=10_000)
+            start = time.process_time()
+            train.epoch(model, steps, split, order, params.batch_size, "epoch")
+            row[index] = (time.process_time() - start) / len(order) * 1e6
+    return dict(zip(folders, np.median(found[1:], axis=0), strict=True))
+
+
+SIDES: dict[str, Callable[..., dict[str, float]]] = {
+    "decode": decode,
+    "train": train,
+    "compare": compare,
+}
 
 if __name__ == "__main__":
     print(json.dumps(SIDES[sys.argv[1]](*sys.argv[2:])))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 from matplotlib.figure import Figure
-from run import AUTHOR, ENVIRONMENT, ROOT, clone_with_results, command, machine
+from run import AUTHOR, ENVIRONMENT, ROOT, clone_with_results, command, figures, machine
 
 BENCH = ROOT / "bench"
 SIZES = (10_000, 100_000, 1_000_000)
@@ -24,9 +24,7 @@ RUNS = 3  # medians of
 SWEEPS = {  # experiments at a time, threads of each: 0 leaves it to TensorFlow
     "one at a time": (1, 0),
     "two at a time, each with half of the cores": (2, os.cpu_count() // 2),
-    "two at a time, each with all of the cores": (2, 0),
 }
-SWEEP_RUNS = 2
 EXPERIMENTS = 4
 LIMIT = 1800  # seconds
 
@@ -74,10 +72,10 @@ def measure(folder: Path, stage: str) -> dict[str, float]:
         time.sleep(0.05)
     if process.returncode:
         sys.exit(f"bench: {stage} failed")
-    figures = {"seconds": time.perf_counter() - start, "cpu": children_cpu() - start_cpu}
-    figures |= {"rss": rss / 1000, "pss": pss / 1000}
-    print(f"  {stage}: " + ", ".join(f"{k} {v:,.1f}" for k, v in figures.items()), flush=True)
-    return figures
+    taken = {"seconds": time.perf_counter() - start, "cpu": children_cpu() - start_cpu}
+    taken |= {"rss": rss / 1000, "pss": pss / 1000}
+    print(f"  {stage}: " + ", ".join(f"{k} {v:,.1f}" for k, v in taken.items()), flush=True)
+    return taken
 
 
 def growth(folder: Path) -> dict[tuple[str, int], dict[str, float]]:
@@ -95,9 +93,19 @@ def growth(folder: Path) -> dict[tuple[str, int], dict[str, float]]:
         print(f"measuring {size:,} images", flush=True)
         for stage in STAGES:
             runs = 1 if (stage, size) == ("train", SIZES[-1]) else RUNS
-            figures = [measure(work, stage) for _ in range(runs)]
-            found[stage, size] = {k: statistics.median(f[k] for f in figures) for k in figures[0]}
+            taken = [measure(work, stage) for _ in range(runs)]
+            found[stage, size] = {k: statistics.median(t[k] for t in taken) for k in taken[0]}
     return found
+
+
+def training(folder: Path) -> list[float]:
+    """Return the processor time of an image in training at each size, in microseconds.
+
+    All sizes train in one process, in turn, on as many images.
+    """
+    print("measuring training", flush=True)
+    works = [str(folder / str(size)) for size in SIZES]
+    return list(figures(Path(works[0]), BENCH / "ours.py", "compare", *works).values())
 
 
 def sweep(repository: Path, jobs: int, threads: int, seeds: range) -> float:
@@ -127,24 +135,21 @@ def sweep(repository: Path, jobs: int, threads: int, seeds: range) -> float:
 
 
 def sweeps(folder: Path) -> dict[str, float]:
-    """Return the median seconds of each way to run a sweep, on the real data."""
+    """Return the seconds of each way to run a sweep, on the real data."""
     print("making a repository", flush=True)
     repository = clone_with_results(folder / "repository")
     for key, value in (part.split("=") for part in AUTHOR[1::2]):
         command(repository, "git", "config", key, value)
     print("measuring sweeps", flush=True)
-    found: dict[str, list[float]] = {name: [] for name in SWEEPS}
-    seed = 100
-    for _ in range(SWEEP_RUNS):
-        for name, (jobs, threads) in SWEEPS.items():
-            found[name].append(sweep(repository, jobs, threads, range(seed, seed + EXPERIMENTS)))
-            seed += EXPERIMENTS
-    return {name: statistics.median(seconds) for name, seconds in found.items()}
+    return {
+        name: sweep(repository, jobs, threads, range(100 * number, 100 * number + EXPERIMENTS))
+        for number, (name, (jobs, threads)) in enumerate(SWEEPS.items(), start=1)
+    }
 
 
-def microseconds(found: dict, stage: str, small: int, large: int) -> float:
-    """Return the processor time of each further image between two sizes."""
-    return (found[stage, large]["cpu"] - found[stage, small]["cpu"]) / (large - small) * 1e6
+def further(found: dict, small: int, large: int) -> float:
+    """Return the processor time of `load` for each further image, in microseconds."""
+    return (found["load", large]["cpu"] - found["load", small]["cpu"]) / (large - small) * 1e6
 
 
 def draw(found: dict) -> None:
@@ -169,6 +174,7 @@ def main() -> None:
     """Measure everything and save it."""
     with tempfile.TemporaryDirectory() as folder:
         found = growth(Path(folder))
+        trained = training(Path(folder))
         swept = sweeps(Path(folder))
     lines = [
         "| images | `load`, s | of processors, s | largest process, MB | all processes, MB "
@@ -185,7 +191,7 @@ def main() -> None:
     lines += ["", "| a sweep of four experiments, other seeds | s |", "| --- | --- |"]
     lines += [f"| {name} | {seconds:.1f} |" for name, seconds in swept.items()]
     small, middle, large = SIZES
-    one, two, _ = swept.values()
+    one, two = swept.values()
     rows = [
         ("peak memory of `load`, 1,000,000 images, MB", found["load", large]["rss"], 400),
         (
@@ -194,14 +200,21 @@ def main() -> None:
             300,
         ),
     ]
-    for stage in STAGES:
-        late = microseconds(found, stage, middle, large)
-        early = microseconds(found, stage, small, middle)
-        title = (
-            f"`{stage}`, processor time for each image from 100,000 to 1,000,000, {late:.1f} us, "
-            f"against from 10,000 to 100,000, {early:.1f} us"
-        )
-        rows.append((title, late / early, 1.1))
+    late, early = (further(found, *sizes) for sizes in ((middle, large), (small, middle)))
+    rows += [
+        (
+            f"`load`, processor time for each image from 100,000 to 1,000,000, {late:.1f} us, "
+            f"against from 10,000 to 100,000, {early:.1f} us",
+            late / early,
+            1.1,
+        ),
+        (
+            f"`train`, processor time an image of 1,000,000, {trained[-1]:.0f} us, against of "
+            f"10,000, {trained[0]:.0f} us",
+            trained[-1] / trained[0],
+            1.1,
+        ),
+    ]
     rows.append(("the sweep two at a time, against one at a time", two / one, 1.0))
     lines += ["", "| what | figure | goal | |", "| --- | --- | --- | --- |"]
     for title, figure, goal in rows:

@@ -19,7 +19,7 @@ from stages.console import InputError, progress, run
 from stages.params import Seed, StageParams, read_params
 
 WAITING = ("Queued", "Running")
-POLL = 2  # seconds
+POLL = 5  # seconds
 
 
 class SeedsParams(StageParams):
@@ -74,13 +74,14 @@ def run_queue(names: set[str]) -> None:
     cores = os.cpu_count() or 1
     jobs = min(len(names), cores)
     threads = str(max(1, cores // jobs))
-    dvc(
-        *("queue", "start", "--jobs", str(jobs)),
-        TF_NUM_INTRAOP_THREADS=threads,
-        TF_NUM_INTEROP_THREADS=threads,
-    )
     with progress("seeds", len(names), "experiments") as bar:
         while waiting := {n for n, status in queued().items() if status in WAITING} & names:
+            # Again: a worker of the queue that has ended is replaced, one that runs stays.
+            dvc(
+                *("queue", "start", "--jobs", str(jobs)),
+                TF_NUM_INTRAOP_THREADS=threads,
+                TF_NUM_INTEROP_THREADS=threads,
+            )
             bar.update(len(names) - len(waiting) - bar.n)
             time.sleep(POLL)
 
