@@ -326,7 +326,7 @@ def test_the_average_of_the_weights_is_validated_and_saved(spoilt: Path, dataset
     assert saved == {average.tobytes() for average in averages}
     validation = read_split(Path("data/prepared/validation"))
     loss, accuracy = model.evaluate(
-        validation.images / 255, np.eye(10)[validation.labels], verbose=0
+        validation.images[:] / 255, np.eye(10)[validation.labels], verbose=0
     )
     metrics = json.loads(Path("metrics/train.json").read_text())
     assert accuracy == pytest.approx(metrics["validation_accuracy"])
