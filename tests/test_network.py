@@ -88,7 +88,7 @@ def done(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> Path:
 def test_the_model_is_used_as_in_the_notebook(done: Path) -> None:
     model = keras.models.load_model(done / "models/mnist_cnn_model.h5")
     test = read_split(done / "data/prepared/test")
-    x_test, y_test = test.images / 255, np.eye(10)[test.labels]
+    x_test, y_test = test.images[:] / 255, np.eye(10)[test.labels]
     loss, accuracy = model.evaluate(x_test, y_test, verbose=0)
     predictions = model.predict(x_test, verbose=0)
     metrics = json.loads((done / "metrics/evaluate.json").read_text())
@@ -143,7 +143,7 @@ def test_training_curves_and_metrics_agree(done: Path) -> None:
         assert curves[name].iloc[-1] == pytest.approx(value, abs=1e-6)
     validation = read_split(done / "data/prepared/validation")
     model = keras.models.load_model(done / "models/mnist_cnn_model.h5")
-    found = model.evaluate(validation.images / 255, np.eye(10)[validation.labels], verbose=0)
+    found = model.evaluate(validation.images[:] / 255, np.eye(10)[validation.labels], verbose=0)
     assert found == pytest.approx(
         [metrics["validation_loss"], metrics["validation_accuracy"]], rel=1e-4
     )
