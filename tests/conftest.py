@@ -14,6 +14,8 @@ from hypothesis import HealthCheck, settings
 from PIL import Image
 from sklearn.datasets import load_digits
 
+import stages.images  # noqa: F401  sets OpenCV's limit, which holds only if set before its import
+
 # How fast a machine is decides nothing about whether the code is right.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")

@@ -190,6 +190,8 @@ def interrupted(whole: Path, tmp_path: Path) -> Path:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell that runs the tests in the background has them ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     for line in stopped.stdout:
         if "epoch 2/4" in line:
