@@ -3,7 +3,7 @@ PYTHON ?= python3
 WORKERS ?= 2
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro cluster queue recipe results fashion test current review seeds bench style audit lock clean
+.PHONY: repro cluster queue recipe fashion test current review seeds bench style audit lock clean
 
 repro: .venv/installed  ## get the data and run what changed of the pipeline
 	dvc repro
@@ -21,10 +21,7 @@ queue: .venv/installed  ## run the queued experiments, JOBS at a time
 
 SEED ?= 42
 recipe: .venv/installed  ## run a recipe as an experiment: make recipe NAME=fast SEED=43
-	python -m recipes.run $(NAME) $(SEED)
-
-results: .venv/installed  ## run what has not been run of all recipes and seeds; write RESULTS.md
-	python -m recipes.results
+	@python -m recipes.run "$(NAME)" "$(SEED)"
 
 # No stage of DVC: few want it, and `dvc checkout` would ask everybody for it.
 fashion: .venv/installed  ## make data/fashion-mnist-jpg.zip of Debian's dataset-fashion-mnist

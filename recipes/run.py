@@ -3,6 +3,7 @@
 A recipe is a file of this folder: the parameters in which it differs from params.yaml.
 """
 
+import argparse
 import json
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import yaml
 
 FOLDER = Path(__file__).parent
+RECIPES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 def settings(recipe: str) -> list[str]:
@@ -19,15 +21,16 @@ def settings(recipe: str) -> list[str]:
     return [f"{key}={json.dumps(value, separators=(',', ':'))}" for key, value in values.items()]
 
 
-def command(recipe: str, seed: int) -> list[str]:
-    """Return the command that runs a recipe as an experiment, named after it and its seed."""
-    words = ["dvc", "exp", "run", "--name", f"{recipe}-{seed}"]
-    return words + [f"-S{one}" for one in [f"seed={seed}", *settings(recipe)]]
+def main() -> int:
+    """Run a recipe; return DVC's exit status."""
+    parser = argparse.ArgumentParser(prog="make recipe", description=__doc__.splitlines()[0])
+    parser.add_argument("name", metavar="NAME", choices=RECIPES, help=", ".join(RECIPES))
+    parser.add_argument("seed", metavar="SEED", type=int)
+    words = parser.parse_args()
+    changes = [f"-S{one}" for one in [f"seed={words.seed}", *settings(words.name)]]
+    name = f"{words.name}-{words.seed}"
+    return subprocess.run(["dvc", "exp", "run", "--name", name, *changes]).returncode
 
 
 if __name__ == "__main__":
-    recipes = sorted(path.stem for path in FOLDER.glob("*.yaml"))
-    name, seed = sys.argv[1:]
-    if name not in recipes:
-        sys.exit(f"recipes: no recipe {name!r}; there are {', '.join(recipes)}")
-    sys.exit(subprocess.run(command(name, int(seed))).returncode)
+    sys.exit(main())
