@@ -51,7 +51,7 @@ def compare(*folders: str) -> dict[str, float]:
     params = read_params(train.TrainParams)
     splits = [train.read_split(folder / train.PREPARED / "train") for folder in map(Path, folders)]
     model = train.compiled_model(params, splits[0])
-    steps = train.steps_of(model, model.train_step, params.batch_size)
+    steps = train.steps_of(model, params.batch_size, training=True)
     found = np.empty((1 + 5, len(splits)))
     for number, row in enumerate(found):
         for index, split in enumerate(splits):
