@@ -209,7 +209,11 @@ def clone(before: Revision, after: Revision) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="review-") as scratch:
         folder = Path(scratch)
         source = (git("rev-parse", "--path-format=absolute", "--git-common-dir") or b"").decode()
-        git("clone", "--quiet", "--shared", "--no-checkout", source.strip(), scratch)
+        words = ("clone", "--quiet", "--shared", "--no-checkout", source.strip(), scratch)
+        if git(*words) is None:
+            raise InputError(
+                "Git cannot clone this repository; is it shallow? git fetch --unshallow"
+            )
         for tag, revision in (("before", before), ("after", after)):
             git("tag", "--no-sign", tag, revision.commit, folder=folder)
         yield folder

@@ -15,7 +15,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from review.__main__ import COMMENT_LIMIT
+from review.__main__ import CAPS, COMMENT_LIMIT, comment, render
+from review.report import report
+from review.revision import resolve
+from review.tables import Row
 from tests.conftest import ENVIRONMENT, command, commit, dvc, git, write_params
 
 SETTINGS = {
@@ -172,6 +175,14 @@ def test_names_are_never_markup(history: Path) -> None:
         assert "<img src=x" not in text
         assert "<b>" not in body
     assert "@team" not in reports(history)[0]
+
+
+def test_a_comment_of_long_names_still_fits(history: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(history)
+    context = report(resolve("baseline"), resolve("better")) | {"methods": ""}
+    context["parameters"] = context["metrics"] = [Row("@" * 80, "<" * 80, "|" * 80)] * 60
+    assert len(render("report.md", context | CAPS)) > COMMENT_LIMIT
+    assert len(comment(context)) <= COMMENT_LIMIT
 
 
 @pytest.mark.parametrize(
