@@ -3,7 +3,7 @@ PYTHON ?= python3
 WORKERS ?= 2
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro cluster queue recipe fashion test current review seeds bench style audit lock clean
+.PHONY: repro cluster queue recipe results fashion test current review seeds bench style audit lock clean
 
 repro: .venv/installed  ## get the data and run what changed of the pipeline
 	dvc repro
@@ -23,8 +23,12 @@ SEED ?= 42
 recipe: .venv/installed  ## run a recipe as an experiment: make recipe NAME=fast SEED=43
 	@python -m recipes.run "$(NAME)" "$(SEED)"
 
+results: fashion  ## run all recipes with five seeds, as far as that is not done: 90 minutes
+	python -m recipes.results
+
 # No stage of DVC: few want it, and `dvc checkout` would ask everybody for it.
-fashion: .venv/installed  ## make data/fashion-mnist-jpg.zip of Debian's dataset-fashion-mnist
+fashion: data/fashion-mnist-jpg.zip  ## make this archive of Debian's dataset-fashion-mnist
+data/fashion-mnist-jpg.zip: data/fashion.py | .venv/installed
 	cd data && ../.venv/bin/python fashion.py
 
 test: .venv/installed  ## run the tests

@@ -8,6 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +40,10 @@ def train() -> dict[str, float]:
     for number in range(3):
         if number == 1:
             start = time.perf_counter()
-        order = np.random.default_rng(number).permutation(len(split))
-        train.epoch(model, steps, split, order, params.batch_size, "epoch")
+        rng = np.random.default_rng(number)
+        transform = partial(train.augment, params=params, rng=rng)
+        order = rng.permutation(len(split))
+        train.epoch(model, steps, split, order, params.batch_size, "epoch", transform)
     return {"images_per_second": 2 * len(split) / (time.perf_counter() - start)}
 
 

@@ -15,10 +15,16 @@ FOLDER = Path(__file__).parent
 RECIPES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
-def settings(recipe: str) -> list[str]:
-    """Return the parameters of a recipe as `dvc exp run -S` takes them."""
-    values = yaml.safe_load((FOLDER / f"{recipe}.yaml").read_text(encoding="utf-8"))
-    return [f"{key}={json.dumps(value, separators=(',', ':'))}" for key, value in values.items()]
+def read_recipe(recipe: str) -> dict[str, object]:
+    """Return the parameters of a recipe."""
+    return yaml.safe_load((FOLDER / f"{recipe}.yaml").read_text(encoding="utf-8"))
+
+
+def command(recipe: str, seed: int, name: str) -> list[str]:
+    """Return the command that runs a recipe as an experiment of that name."""
+    values = {"seed": seed} | read_recipe(recipe)
+    changes = (f"-S{key}={json.dumps(v, separators=(',', ':'))}" for key, v in values.items())
+    return ["dvc", "exp", "run", "--name", name, *changes]
 
 
 def main() -> int:
@@ -27,9 +33,7 @@ def main() -> int:
     parser.add_argument("name", metavar="NAME", choices=RECIPES, help=", ".join(RECIPES))
     parser.add_argument("seed", metavar="SEED", type=int)
     words = parser.parse_args()
-    changes = [f"-S{one}" for one in [f"seed={words.seed}", *settings(words.name)]]
-    name = f"{words.name}-{words.seed}"
-    return subprocess.run(["dvc", "exp", "run", "--name", name, *changes]).returncode
+    return subprocess.run(command(words.name, words.seed, f"{words.name}-{words.seed}")).returncode
 
 
 if __name__ == "__main__":

@@ -1,12 +1,26 @@
-"""Recipes: each can be run as it stands."""
+"""Recipes: each can be run as it stands; the pages show what results.csv holds."""
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
-from recipes.run import FOLDER, RECIPES
+from recipes.results import (
+    ERRORS,
+    MARKERS,
+    PAGES,
+    PICTURED,
+    RESULTS,
+    SEEDS,
+    common,
+    is_done,
+    read,
+    table,
+)
+from recipes.run import RECIPES, read_recipe
 from stages.params import read_params
+from tests.conftest import ROOT, command, commit, dvc
 from tests.test_params import COMMITTED, STAGES
 
 
@@ -14,9 +28,58 @@ from tests.test_params import COMMITTED, STAGES
 def test_a_recipe_changes_parameters_that_exist_to_what_is_allowed(
     recipe: str, tmp_path: Path
 ) -> None:
-    values = yaml.safe_load((FOLDER / f"{recipe}.yaml").read_text())
-    assert all(COMMITTED[key] != value for key, value in values.items())
+    values = read_recipe(recipe)
+    assert values.keys() <= COMMITTED.keys()
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(COMMITTED | values))
     for model in STAGES.values():
         read_params(model, path)
+
+
+def test_the_pages_show_five_runs_of_each_recipe_as_it_is() -> None:
+    results = read(RESULTS)
+    assert len(results) == len(RECIPES) * len(SEEDS)
+    assert all(is_done(results, recipe, seed) for recipe in RECIPES for seed in SEEDS)
+    for page in PAGES:
+        assert f"{MARKERS[0]}{table(results)}{MARKERS[1]}" in (ROOT / page).read_text()
+    accuracy = 1 - results["errors"] / results["test_images"]
+    assert results["test_accuracy"].to_numpy() == pytest.approx(accuracy.to_numpy())
+    wrong = read(ERRORS).groupby("seed").size()
+    pictured = results[results["recipe"] == PICTURED].set_index("seed")["errors"]
+    assert wrong.to_dict() == pictured.to_dict()
+
+
+def test_common_mistakes_are_those_of_every_run() -> None:
+    rows = [
+        (seed, "test/3/7.jpg", "3", "5" if seed < 45 else "8", 0.1 * (seed - 41)) for seed in SEEDS
+    ]
+    rows += [(seed, "test/9/1.jpg", "9", "4", 1.0) for seed in list(SEEDS)[1:]]
+    errors = pd.DataFrame(rows, columns=["seed", "image", "actual", "predicted", "confidence"])
+    found = common(errors)
+    assert found.index.tolist() == ["test/3/7.jpg"]
+    assert found.loc["test/3/7.jpg", ["actual", "predicted"]].tolist() == ["3", "5"]
+    assert found.loc["test/3/7.jpg", "confidence"] == pytest.approx(0.3)
+
+
+def test_each_run_is_made_once(repository: Path) -> None:
+    recipes = repository / "recipes"
+    for path in recipes.glob("*.yaml"):
+        path.unlink()
+    (recipes / "accurate.yaml").write_text("epochs: 1\n")
+    for name in ("results.csv", "errors.csv"):
+        header = (recipes / name).read_text().splitlines()[0]
+        (recipes / name).write_text(f"{header}\n")
+    dvc(repository, "repro")
+    commit(repository, "a recipe of one epoch")
+    code = "from recipes import results; results.SEEDS = range(2); results.main()"
+    output = command(repository, "python", "-c", code)
+    assert "results: accurate, seed 0\n" in output and "results: accurate, seed 1\n" in output
+    results = read(recipes / "results.csv")
+    assert results["seed"].tolist() == [0, 1]
+    assert (results["train_seconds"] > 0).all()
+    assert len(read(recipes / "errors.csv")) == results["errors"].sum() > 0
+    assert table(results) in (repository / "README.md").read_text()
+    written = {path: path.read_bytes() for path in recipes.glob("*.[cp]*")}
+    assert recipes / "errors.png" in written
+    assert command(repository, "python", "-c", code) == ""
+    assert {path: path.read_bytes() for path in written} == written
