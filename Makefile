@@ -24,6 +24,7 @@ recipe: .venv/installed  ## run a recipe as an experiment: make recipe NAME=fast
 	@python -m recipes.run "$(NAME)" "$(SEED)"
 
 results: fashion  ## run all recipes with five seeds, as far as that is not done: 90 minutes
+	dvc repro --quiet data/dvc.yaml
 	python -m recipes.results
 
 # No stage of DVC: few want it, and `dvc checkout` would ask everybody for it.
