@@ -161,7 +161,9 @@ def test_training_curves_and_metrics_agree(done: Path) -> None:
 def test_training_is_that_of_keras_fit(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One epoch of the stage ends with the weights that `fit` gives for the same batches."""
     monkeypatch.chdir(done)
-    params = read_params(train.TrainParams)
+    # Adam would make much of the last bits of small gradients, in which processors differ.
+    changes = {"optimizer": "sgd", "learning_rate": 0.05}
+    params = read_params(train.TrainParams).model_copy(update=changes)
     split = read_split(Path("data/prepared/train"))
     order = np.random.default_rng(0).permutation(len(split))
     ours, theirs = (train.compiled_model(params, split) for _ in range(2))
