@@ -20,8 +20,8 @@ queue: .venv/installed  ## run the queued experiments, JOBS at a time
 	  dvc queue start --jobs $(JOBS)
 
 SEED ?= 42
-recipe: .venv/installed  ## run a recipe as an experiment: make recipe NAME=fast SEED=43
-	@python -m recipes.run "$(NAME)" "$(SEED)"
+recipe: .venv/installed  ## run a recipe as an experiment: make recipe NAME=fast SEED=43 SET=epochs=3
+	@python -m recipes.run "$(NAME)" "$(SEED)" $(SET)
 
 results: fashion  ## run all recipes with five seeds, as far as that is not done: 90 minutes
 	dvc repro --quiet data/dvc.yaml

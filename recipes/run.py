@@ -20,11 +20,11 @@ def read_recipe(recipe: str) -> dict[str, object]:
     return yaml.safe_load((FOLDER / f"{recipe}.yaml").read_text(encoding="utf-8"))
 
 
-def command(recipe: str, seed: int, name: str) -> list[str]:
-    """Return the command that runs a recipe as an experiment of that name."""
+def command(recipe: str, seed: int, name: str, *changes: str) -> list[str]:
+    """Return the command that runs a recipe, with changes, as an experiment of that name."""
     values = {"seed": seed} | read_recipe(recipe)
-    changes = (f"-S{key}={json.dumps(v, separators=(',', ':'))}" for key, v in values.items())
-    return ["dvc", "exp", "run", "--name", name, *changes]
+    settings = [f"{key}={json.dumps(v, separators=(',', ':'))}" for key, v in values.items()]
+    return ["dvc", "exp", "run", "--name", name, *(f"-S{s}" for s in (*settings, *changes))]
 
 
 def main() -> int:
@@ -32,8 +32,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make recipe", description=__doc__.splitlines()[0])
     parser.add_argument("name", metavar="NAME", choices=RECIPES, help=", ".join(RECIPES))
     parser.add_argument("seed", metavar="SEED", type=int)
+    parser.add_argument("changes", metavar="KEY=VALUE", nargs="*")
     words = parser.parse_args()
-    return subprocess.run(command(words.name, words.seed, f"{words.name}-{words.seed}")).returncode
+    name = f"{words.name}-{words.seed}"
+    return subprocess.run(command(words.name, words.seed, name, *words.changes)).returncode
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import cv2
 import numpy as np
 from pydantic import Field
 
@@ -60,6 +61,7 @@ OPTIMIZERS = {
     "rmsprop": keras.optimizers.RMSprop,
     "sgd": partial(keras.optimizers.SGD, momentum=0.9, nesterov=True),
 }
+AVX_512F = 13  # OpenCV's CPU_AVX_512F, which its Python module does not name
 STEPS_A_CALL = 16  # batches that TensorFlow works through before Python has the next ready
 VALIDATION_BATCH = 500
 
@@ -169,6 +171,20 @@ def compiled_model(params: TrainParams, train: Split) -> keras.Model:
     none = tf.zeros([0, model.output_shape[-1]])
     tf.function(strategy.run, autograph=False)(model.compute_metrics, (None, none, none))
     return model
+
+
+def warn_of_slow_precision(model: keras.Model) -> None:
+    """Say so where bfloat16 is no gain: without AVX-512, TensorFlow computes it without oneDNN."""
+    if (
+        any(layer.compute_dtype == "bfloat16" for layer in model.layers)
+        and not tf.config.list_physical_devices("GPU")
+        and not cv2.checkHardwareSupport(AVX_512F)
+    ):
+        print(
+            "train: warning: precision is mixed_bfloat16, and this processor has no AVX-512: "
+            "float32 would be several times as fast",
+            flush=True,
+        )
 
 
 def steps_of(model: keras.Model, batch_size: int, *, training: bool) -> Steps:
@@ -383,6 +399,7 @@ def main() -> None:
     tf.config.experimental.enable_op_determinism()
     with strategy.scope():
         model = compiled_model(params, train)
+    warn_of_slow_precision(model)
     if not cluster.is_chief:
         with losing_none(cluster):
             fit(model, params, train, validation, fingerprint, state)

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from types import ModuleType
 
+import cv2
 import h5py
 import numpy as np
 import pandas as pd
@@ -200,12 +201,22 @@ def test_one_cycle_rises_and_falls(done: Path) -> None:
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
 def test_a_model_of_any_settings_is_used_as_in_the_notebook(
-    spoilt: Path, dataset: Path, precision: str
+    spoilt: Path,
+    dataset: Path,
+    precision: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     write_params(spoilt, dataset=str(dataset), schedule="one_cycle", precision=precision, epochs=1)
     define.main()
+    monkeypatch.setattr(cv2, "checkHardwareSupport", lambda _: False)
     train.main()
+    warned = "warning: precision is mixed_bfloat16" in capsys.readouterr().out
+    assert warned == (precision == "mixed_bfloat16")
     model = keras.models.load_model(MODEL)
+    monkeypatch.setattr(cv2, "checkHardwareSupport", lambda _: True)
+    train.warn_of_slow_precision(model)
+    assert capsys.readouterr().out == ""
     probabilities = model.predict(np.zeros((3, 28, 28, 1)), verbose=0)
     assert probabilities.dtype == np.float32
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
