@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from recipes import run
 from recipes.results import (
     ERRORS,
     MARKERS,
@@ -34,6 +35,12 @@ def test_a_recipe_changes_parameters_that_exist_to_what_is_allowed(
     path.write_text(yaml.safe_dump(COMMITTED | values))
     for model in STAGES.values():
         read_params(model, path)
+
+
+def test_a_change_comes_after_the_value_of_the_recipe() -> None:
+    words = run.command("fast", 43, "name", "precision=float32", "epochs=3")
+    assert words.index("-Sprecision=float32") > words.index('-Sprecision="mixed_bfloat16"')
+    assert words.index("-Sepochs=3") > words.index("-Sepochs=2")
 
 
 def test_the_pages_show_five_runs_of_each_recipe_as_it_is() -> None:
