@@ -31,7 +31,7 @@ RANDOM = {
 }
 STAGES = ("load", "define", "train", "evaluate")
 KILLS = 20
-# Its processes are copies of one that has imported TensorFlow already: 80 imports are saved.
+# Its processes are copies of one that has imported TensorFlow already: that is most of the time.
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload([f"stages.{stage}" for stage in STAGES])
 
