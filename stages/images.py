@@ -9,7 +9,9 @@ trees of all of them. What counts as an image, and how it is read:
 - hidden files, Thumbs.db, desktop.ini and __MACOSX are the litter of file managers: ignored;
 - symbolic links are followed in a folder;
 - grey level is the luma of a colour image; transparency is dropped, 16 bits become 8, and a
-  photo is turned the way its EXIF orientation says.
+  photo is turned the way its EXIF orientation says;
+- an image is whole if its decoder reads all of it without complaint. What follows the end of
+  the image in its file, as the video of a motion photo does, is not looked at.
 """
 
 import contextlib
@@ -20,6 +22,7 @@ import os
 import re
 import stat
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -31,6 +34,8 @@ os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(MAX_PIXELS)  # OpenCV reads it at
 
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
+import simplejpeg  # noqa: E402
+from PIL import Image  # noqa: E402
 
 from stages.console import InputError  # noqa: E402
 
@@ -38,8 +43,11 @@ SPLITS = ("train", "test")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 LITTER = re.compile(r"(^|/)(\.|(thumbs\.db|desktop\.ini|__macosx)(/|$))", re.IGNORECASE)
 MAX_BYTES = 2**29  # what a member of an archive may unpack to
+TOO_LARGE = "more than 2^27 pixels"
 JPEG, PNG, BMP = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM"
 JPEG_SCAN, JPEG_END, PNG_END = b"\xff\xda", b"\xff\xd9", b"IEND\xaeB`\x82"
+EXIF = re.compile(rb"\xff\xe1(..)Exif\x00\x00", re.DOTALL)  # the length is in the parentheses
+ORIENTATION = 0x0112  # the tag of the EXIF standard
 
 # A damaged image becomes an error with its name; OpenCV's own word to stderr has no name.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -345,26 +353,102 @@ def decode(data: bytes, image_size: int) -> np.ndarray:
     if not data:
         raise BadImageError("the file is empty")
     if data.startswith(JPEG):
-        # OpenCV fills up what is missing and says nothing. Inside a scan no end mark can
-        # stand, so that a whole file has one after its last scan.
-        whole = data.rfind(JPEG_END) > data.rfind(JPEG_SCAN)
+        image = decode_jpeg(data)
     elif data.startswith(PNG):
-        whole = PNG_END in data
+        image = decode_with_opencv(data, whole=PNG_END in data)
     elif data.startswith(BMP):
-        whole = True
+        image = decode_with_opencv(data, whole=True)
     else:
         raise BadImageError("not a JPEG, PNG or BMP image")
+    if image.shape != (image_size, image_size):
+        shrinks = min(image.shape) > image_size
+        how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        image = cv2.resize(image, (image_size, image_size), interpolation=how)
+    return image
+
+
+def decode_jpeg(data: bytes) -> np.ndarray:
+    """Decode a JPEG file to grey levels, turned as its EXIF orientation says.
+
+    simplejpeg reports what libjpeg warns of. OpenCV would fill in what is damaged or
+    missing and say nothing.
+
+    Raises
+    ------
+    BadImageError
+        If the image is cut off or damaged, or holds more than `MAX_PIXELS` pixels.
+    """
+    try:
+        height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+        if height * width > MAX_PIXELS:
+            raise BadImageError(TOO_LARGE)
+        image = simplejpeg.decode_jpeg(data, "GRAY")[:, :, 0]
+    except (ValueError, KeyError) as error:
+        reason = str(error).removeprefix("Corrupt JPEG data: ")
+        if isinstance(error, KeyError) or "subsampling" in reason:
+            # simplejpeg has no name for a rare way to store colours coarsely, and no other
+            # word for a file without a header. Inside a scan no end mark can stand, so that
+            # a whole file has one after its last scan.
+            return decode_with_opencv(data, whole=data.rfind(JPEG_END) > data.rfind(JPEG_SCAN))
+        if reason == "Premature end of JPEG file":
+            raise BadImageError("the image is cut off") from None
+        raise BadImageError(f'the image is damaged: libjpeg says "{reason}"') from None
+    orientation = orientation_of(data)
+    return image if orientation == 1 else turned(image, orientation)
+
+
+def orientation_of(data: bytes) -> int:
+    """Return the EXIF orientation of a JPEG file: 1, which is upright, to 8.
+
+    A file without one, or whose EXIF data is damaged, counts as upright.
+    """
+    segment = EXIF.search(data)
+    if not segment or segment.start() > data.find(JPEG_SCAN):  # or of another image behind
+        return 1
+    start, length = segment.start(1), int.from_bytes(segment[1], "big")
+    exif = Image.Exif()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, of other tags that are damaged
+        try:
+            exif.load(data[start + 2 : start + length])
+            return exif.get(ORIENTATION, 1)
+        except (SyntaxError, ValueError, OSError, struct.error):
+            return 1
+
+
+def turned(image: np.ndarray, orientation: int) -> np.ndarray:
+    """Return an image upright whose EXIF orientation is given."""
+    if orientation in (5, 6, 7, 8):
+        image = image.T
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return np.ascontiguousarray(image)
+
+
+def decode_with_opencv(data: bytes, *, whole: bool) -> np.ndarray:
+    """Decode an image file to grey levels, turned as its EXIF orientation says.
+
+    Parameters
+    ----------
+    data : bytes
+        The file.
+    whole : bool
+        Whether the end of the image is there, which OpenCV does not check.
+
+    Raises
+    ------
+    BadImageError
+        If the image is cut off or damaged, or holds more than `MAX_PIXELS` pixels.
+    """
     if not whole:
         raise BadImageError("the image is cut off")
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
     except cv2.error as error:
-        reason = "more than 2^27 pixels" if "pixels" in str(error) else "the image is damaged"
+        reason = TOO_LARGE if "pixels" in str(error) else "the image is damaged"
         raise BadImageError(reason) from None
     if image is None:
         raise BadImageError("the image is damaged")
-    if image.shape != (image_size, image_size):
-        shrinks = min(image.shape) > image_size
-        how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        image = cv2.resize(image, (image_size, image_size), interpolation=how)
     return image

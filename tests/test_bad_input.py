@@ -42,6 +42,10 @@ BAD = {
     "empty file": (b"", "the file is empty"),
     "text": (b"this is no image", "not a JPEG, PNG or BMP image"),
     "cut-off JPEG": (ADMITTED["grey JPEG"][:-40], "the image is cut off"),
+    "damaged JPEG": (
+        ADMITTED["grey JPEG"][:-40] + b"\xff\xd9",
+        'the image is damaged: libjpeg says "premature end of data segment"',
+    ),
     "cut-off PNG": (ADMITTED["grey PNG"][:-20], "the image is cut off"),
     "damaged PNG": (ADMITTED["grey PNG"].replace(b"IDAT", b"IDAT\x00"), "the image is damaged"),
     "bomb": (encoded(Image.new("1", (20_000, 20_000))), "more than 2^27 pixels"),
@@ -72,12 +76,12 @@ def test_bad_images_are_skipped_counted_and_named(
     for index, (content, _) in enumerate([*BAD.values(), *BAD.values()]):
         (digits / f"test/3/bad {index}.jpg").write_bytes(content)
     metrics = run_load(digits, kind, bad_images="skip")
-    assert metrics["skipped_images"] == 12
+    assert metrics["skipped_images"] == 2 * len(BAD)
     assert metrics["test_images"] == len(read_split(Path("data/prepared/test"))) == 450
     out = capsys.readouterr().out
-    assert "load: left out: 12 of 1809 images cannot be read:\n  test/3/bad " in out
+    assert "load: left out: 14 of 1811 images cannot be read:\n  test/3/bad " in out
     assert out.count("  test/3/bad ") == 10
-    with pytest.raises(InputError, match="12 of 1809 images cannot be read"):
+    with pytest.raises(InputError, match="14 of 1811 images cannot be read"):
         run_load(digits, kind)
     for file in (digits / "test").rglob("*.jpg"):
         file.write_bytes(b"")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from stages.images import BadImageError, decode
 
@@ -31,7 +31,7 @@ ADMITTED = {
     "progressive JPEG": encoded(GREY, "JPEG", quality=100, progressive=True),
     "colour JPEG": encoded(GREY.convert("RGB"), "JPEG", quality=100),
     "CMYK JPEG": encoded(GREY.convert("RGB").convert("CMYK"), "JPEG", quality=100),
-    "JPEG with more behind it": encoded(GREY, "JPEG", quality=100) + b"more",
+    "JPEG with more behind it": encoded(GREY, "JPEG", quality=100) + b"a video \xff\xda, as it may",
     "grey PNG": encoded(GREY),
     "palette PNG": encoded(GREY.convert("P")),
     "PNG with alpha": encoded(GREY.convert("RGBA")),
@@ -65,10 +65,55 @@ def test_a_cut_off_photo_is_not_saved_by_its_thumbnail() -> None:
         decode(photo[:-10], 28)
 
 
+DAMAGES = {
+    "zeros": lambda header, scan: header + scan[: len(scan) // 3] + bytes(len(scan) * 2 // 3),
+    "cut out": lambda header, scan: header + scan[: len(scan) // 4] + scan[len(scan) * 3 // 4 :],
+    "cut off": lambda header, scan: header + scan[: len(scan) // 2],
+    "cut off in the header": lambda header, scan: header[:-100],
+}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ADMITTED if kind.endswith(" JPEG")])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_jpeg_that_ends_as_it_should_is_refused(kind: str, damage: str) -> None:
+    data = ADMITTED[kind]
+    at = data.find(b"\xff\xda") + 10
+    with pytest.raises(BadImageError, match="damaged"):
+        decode(DAMAGES[damage](data[:at], data[at:-2]) + b"\xff\xd9", 28)
+
+
+@pytest.mark.parametrize(("sampling", "blocks"), [(0x42, 20), (0x14, 24), (0x31, 40)])
+def test_a_jpeg_of_rare_subsampling_is_read(sampling: int, blocks: int) -> None:
+    data = bytearray(encoded(Image.new("RGB", (32, 32)), "JPEG", subsampling=0))
+    data[data.find(b"\xff\xc0") + 11] = sampling
+    scan = data.find(b"\xff\xda")
+    data[scan + 6 : scan + 11 : 2] = bytes(3)  # all three colours use the first Huffman tables,
+    data[scan + 14 :] = b"\x28\xa2\x8a" * (blocks // 4)  # where this is four blocks of grey
+    assert (decode(bytes(data) + b"\xff\xd9", 28) == 128).all()
+    with pytest.raises(BadImageError, match="cut off"):
+        decode(bytes(data), 28)
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_exif_orientation_is_applied(kind: str) -> None:
-    turned = decode(encoded(GREY, kind, exif=ROTATED), 28)
-    assert np.abs(turned.astype(int) - np.rot90(DIGIT, -1)).max() <= 40
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(GREY, kind, exif=exif)
+    with Image.open(io.BytesIO(data)) as image:
+        upright = np.asarray(ImageOps.exif_transpose(image))
+    assert (decode(data, 28) == upright).all()
+
+
+def test_damaged_exif_data_and_that_of_another_image_turn_nothing() -> None:
+    plain, rotated = encoded(GREY, "JPEG"), encoded(GREY, "JPEG", exif=ROTATED)
+    upright, start = decode(plain, 28), rotated.find(b"Exif")
+    assert (decode(plain + rotated, 28) == upright).all()
+    for at in range(start + 6, start + len(ROTATED.tobytes())):
+        image = decode(rotated[:at] + b"\xff" + rotated[at + 1 :], 28)
+        assert any((image == either).all() for either in (upright, decode(rotated, 28)))
+    no_tiff = rotated[: start + 6] + b"??" + rotated[start + 8 :]
+    assert (decode(no_tiff, 28) == upright).all()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (28, 300), (3, 1000), (10_000, 10_000)])
@@ -93,6 +138,7 @@ def test_shrinking_averages() -> None:
         (encoded(GREY)[:-20] + bytes(20), "the image is cut off"),
         (encoded(GREY)[:40] + b"\x00" + encoded(GREY)[41:], "the image is damaged"),
         (encoded(Image.new("1", (20_000, 20_000))), "more than 2\\^27 pixels"),
+        (encoded(Image.new("L", (12_000, 12_000)), "JPEG"), "more than 2\\^27 pixels"),
     ],
 )
 def test_what_is_not_an_image_is_refused_with_the_reason(data: bytes, reason: str) -> None:
