@@ -8,6 +8,9 @@ trees of all of them. What counts as an image, and how it is read:
   what the content is decides its own first bytes, not that ending;
 - hidden files, Thumbs.db, desktop.ini and __MACOSX are the litter of file managers: ignored;
 - symbolic links are followed in a folder;
+- names are in Unicode's composed form (NFC) everywhere, as those in `classes` are: "é" is one
+  character, though macOS may store "e" and an accent. A name in a zip archive is UTF-8 where
+  it can be, whether the archive says so or not, and code page 437 otherwise;
 - grey level is the luma of a colour image; transparency is dropped, 16 bits become 8, and a
   photo is turned the way its EXIF orientation says;
 - an image is whole if its decoder reads all of it without complaint. What follows the end of
@@ -22,6 +25,7 @@ import os
 import re
 import stat
 import struct
+import unicodedata
 import warnings
 import zipfile
 import zlib
@@ -93,15 +97,21 @@ class FolderDataset:
             inner = [entry for entry in path.iterdir() if not LITTER.search(entry.name)]
             if len(inner) == 1 and inner[0].is_dir():
                 self.root = inner[0]
-        self.names = sorted(
-            f"{split}/{name}" for split in SPLITS for name in walk(self.root / split)
-        )
+        found = [f"{split}/{name}" for split in SPLITS for name in walk(self.root / split)]
+        self.files = sorted(found, key=composed)  # as the file system spells them
+        self.names = [composed(name) for name in self.files]
+        for number in repeated(self.names):
+            raise InputError(
+                f"{path} holds more than one {self.names[number]!r}: {self.files[number]!a} and "
+                f"{self.files[number + 1]!a} differ only in how accents are stored: make the names "
+                "unique"
+            )
 
     def read(self, number: int) -> bytes:
         """Return the bytes of one file."""
         try:
             # Not to block: a pipe would never end.
-            file = os.open(f"{self.root}/{self.names[number]}", os.O_RDONLY | os.O_NONBLOCK)
+            file = os.open(f"{self.root}/{self.files[number]}", os.O_RDONLY | os.O_NONBLOCK)
             try:
                 status = os.fstat(file)
                 if not stat.S_ISREG(status.st_mode):
@@ -125,6 +135,8 @@ class Member(NamedTuple):
     header_offset: int
 
 
+UTF_8 = 0x800  # the flag of a member whose name is UTF-8
+
 # APPNOTE.TXT, 4.3.12: the fields of `Member` but the name, and the lengths of name, extra
 # field and comment, which follow.
 ENTRY = struct.Struct("<4s4xHH4xIIIHHH8xI")
@@ -142,25 +154,66 @@ def members_of(path: Path) -> Iterator[Member]:
         If it is no zip archive, or is cut off.
     """
     count = 0
-    with path.open("rb") as file, contextlib.suppress(struct.error, UnicodeDecodeError):
+    with path.open("rb") as file, contextlib.suppress(struct.error):
         file.seek(max(0, file.seek(0, os.SEEK_END) - 22 - 0xFFFF))
         tail = file.read()
-        left, at = struct.unpack_from("<II", tail, max(tail.rfind(b"PK\x05\x06"), 0) + 12)
+        left, at = struct.unpack_from("<II", tail, end_record(tail) + 12)
         file.seek(at)
         while left > 0:
             magic, *fields, n_name, n_extra, n_comment, offset = ENTRY.unpack(file.read(46))
             if magic != b"PK\x01\x02" or 0xFFFFFFFF in (*fields[3:], offset):
                 break
-            name = file.read(n_name).decode("utf-8" if fields[0] & 0x800 else "cp437")
+            name = file.read(n_name)
             file.read(n_extra + n_comment)
-            yield Member(name, *fields, offset)
+            yield Member(decoded_name(name), *fields, offset)
             count += 1
             left -= 46 + n_name + n_extra + n_comment
         if count and not left:
             return
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist()[count:]:
-            yield Member(*(getattr(info, field) for field in Member._fields))
+            name = info.orig_filename.encode("utf-8" if info.flag_bits & UTF_8 else "cp437")
+            fields = (getattr(info, field) for field in Member._fields[1:])
+            yield Member(decoded_name(name), *fields)
+
+
+def end_record(tail: bytes) -> int:
+    """Return where the record that ends an archive is, in the last bytes of the archive.
+
+    A comment follows the record and may hold the record's own mark. The record is the one
+    whose comment reaches to the end.
+
+    Raises
+    ------
+    struct.error
+        If there is none.
+    """
+    at = len(tail)
+    while (at := tail.rfind(b"PK\x05\x06", 0, at)) >= 0:
+        if at + 22 + int.from_bytes(tail[at + 20 : at + 22], "little") == len(tail):
+            return at
+    raise struct.error
+
+
+def decoded_name(name: bytes) -> str:
+    """Return the name of an archive's member as text, composed.
+
+    The archives of macOS hold UTF-8 without the flag that says so.
+    """
+    try:
+        return composed(name.decode())
+    except UnicodeDecodeError:
+        return composed(name.decode("cp437"))
+
+
+def composed(name: str) -> str:
+    """Return a name in the form in which names are compared; see the top of this file."""
+    return unicodedata.normalize("NFC", name)
+
+
+def repeated(names: list[str]) -> Iterator[int]:
+    """Yield the positions in sorted names of those that the next name equals."""
+    return (number for number, (a, b) in enumerate(itertools.pairwise(names)) if a == b)
 
 
 # Where a member is: which of the archives, and the fields of `Member` from the third on.
@@ -187,11 +240,11 @@ class ArchiveDataset:
         order = sorted(range(len(names)), key=names.__getitem__)
         self.names = [names[number] for number in order]
         self.places = np.concatenate(places)[order]
-        for number, (name, following) in enumerate(itertools.pairwise(self.names)):
-            if name == following:
-                first, second = (paths[place[0]] for place in self.places[number : number + 2])
-                where = f"{first} holds" if first == second else f"{first} and {second} hold"
-                raise InputError(f"{where} more than one {name!r}: make the names unique")
+        for number in repeated(self.names):
+            first, second = (paths[place[0]] for place in self.places[number : number + 2])
+            where = f"{first} holds" if first == second else f"{first} and {second} hold"
+            name = self.names[number]
+            raise InputError(f"{where} more than one {name!r}: make the names unique")
 
     @functools.cached_property
     def files(self) -> list[int]:
@@ -236,7 +289,8 @@ def contents_of(path: Path, index: int) -> tuple[list[str], np.ndarray]:
     Raises
     ------
     InputError
-        If it is not a whole archive, is encrypted, or holds a name outside of itself.
+        If it is not a whole archive, is encrypted, is compressed in a way that `zipfile`
+        does not know, or holds a name outside of itself.
     """
     names, places, tops = [], bytearray(), set()
     try:
@@ -255,7 +309,17 @@ def contents_of(path: Path, index: int) -> tuple[list[str], np.ndarray]:
     for number, name in enumerate(names):
         names[number] = name.removeprefix(prefix)
     below = [name.startswith(("train/", "test/")) and name.count("/") > 1 for name in names]
-    return list(itertools.compress(names, below)), np.frombuffer(places, PLACE)[below]
+    found = np.frombuffer(places, PLACE)[below]
+    for method in set(found["f1"].tolist()):
+        try:
+            unpacked(b"", method, 0, 0)
+        except RuntimeError:  # or NotImplementedError, which is one
+            name = zipfile.compressor_names.get(method, f"number {method}")
+            raise InputError(
+                f"{path} is compressed by the method {name}, which Python cannot unpack; make the "
+                "archive anew with deflate, the usual method, or without compression"
+            ) from None
+    return list(itertools.compress(names, below)), found
 
 
 def unpacked(data: bytes, method: int, crc: int, size: int) -> bytes:

@@ -1,6 +1,7 @@
 """Read params.yaml, check it, say what is wrong."""
 
 import re
+import unicodedata
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -30,6 +31,11 @@ def different(names: list[str]) -> list[str]:
     return names
 
 
+def composed(names: list[str]) -> list[str]:
+    """Return names in Unicode's composed form (NFC), as `stages.images` has those of folders."""
+    return [unicodedata.normalize("NFC", name) for name in names]
+
+
 # What several stages read.
 Seed = Annotated[
     int, Field(ge=0, lt=2**32, description="a whole number from 0 to 4294967295")
@@ -40,6 +46,7 @@ ImageSize = Annotated[
 ClassName = Annotated[str, BeforeValidator(lambda v: str(v) if type(v) is int else v)]
 Classes = Annotated[
     list[ClassName],
+    AfterValidator(composed),
     AfterValidator(different),
     Field(min_length=2, description="a list of two or more different folder names"),
 ]

@@ -231,6 +231,15 @@ def encrypted(data: bytearray) -> None:
             at = data.find(magic, at + 4)
 
 
+def deflated64(data: bytearray) -> None:
+    """Say in every header that the content is compressed with deflate64, as Windows does."""
+    for magic, offset in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        at = data.find(magic)
+        while at >= 0:
+            data[at + offset] = 9
+            at = data.find(magic, at + 4)
+
+
 def shortened(data: bytearray) -> None:
     """Cut the last entry of the directory in half, its end mark left as it was."""
     last, end = data.rfind(b"PK\x01\x02"), data.rfind(b"PK\x05\x06")
@@ -250,6 +259,10 @@ def flipped(data: bytearray) -> None:
         (lambda data: data.clear(), "is not a whole zip archive"),
         (shortened, "is not a whole zip archive"),
         (encrypted, "digits.zip is encrypted; it must be a plain zip archive"),
+        (
+            deflated64,
+            "^digits.zip is compressed by the method deflate64, which Python cannot unpack; make ",
+        ),
         (flipped, "1 of 1797 images cannot be read:\n  train/.*: .*CRC"),
     ],
 )
@@ -258,6 +271,15 @@ def test_a_spoiled_archive_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         spoiled(digits, change)
+
+
+@pytest.mark.parametrize("comment", [b"PK\x05\x06", b"of PK\x05\x06, " * 99, b"PK\x05\x06" * 9])
+def test_a_comment_may_hold_the_mark_of_an_end(digits: Path, comment: bytes) -> None:
+    expected = run_load(digits, "archive")
+    with zipfile.ZipFile("digits.zip", "a") as archive:
+        archive.comment = comment
+    load.main()
+    assert json.loads(Path("metrics/load.json").read_text()) == expected
 
 
 @pytest.mark.parametrize("name", ["/train/0/x.jpg", "train/0/../../../x.jpg", "../x.jpg"])

@@ -18,6 +18,7 @@ from stages.images import open_dataset
 from tests.conftest import archive_of, archives_of, write_params
 
 SPLITS = ("train", "validation", "test")
+FEW = {"train_images": 100, "validation_images": 50, "test_images": 50}
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -147,6 +148,63 @@ def test_what_cannot_be_drawn_is_said_and_earlier_results_stay(
         with pytest.raises(InputError, match=message):
             load.main()
         assert contents(workspace / "data") | contents(workspace / "plots") == before
+
+
+LETTER, LETTER_AND_ACCENT = "\u00e9", "e\u0301"  # the same name; macOS may store the latter
+
+
+def two_classes(dataset: Path, folder: Path, name: str) -> Path:
+    """Return a data set of the classes 1 and 3 alone, the latter under another name."""
+    for split in ("train", "test"):
+        shutil.copytree(dataset / split / "1", folder / split / "1")
+        shutil.copytree(dataset / split / "3", folder / split / name)
+    return folder
+
+
+def without_flag(dataset: Path, path: Path, name: bytes) -> Path:
+    """Return such a data set as an archive that does not say how its names are encoded."""
+    stand_in = "%" * len(name)  # zipfile would set the flag for a name that is not ASCII
+    archive_of(two_classes(dataset, path.with_suffix(""), stand_in), path)
+    path.write_bytes(path.read_bytes().replace(f"/{stand_in}/".encode(), b"/%s/" % name))
+    return path
+
+
+def test_a_name_with_accents_is_the_same_however_it_is_stored(
+    workspace: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [two_classes(dataset, workspace / name, name) for name in (LETTER, LETTER_AND_ACCENT)]
+    paths.append(archive_of(paths[1], workspace / "with flag.zip"))
+    for size, limit in (("small", zipfile.ZIP64_LIMIT), ("large", 1000)):  # as if that were 4 GB
+        monkeypatch.setattr(zipfile, "ZIP64_LIMIT", limit)
+        for name in (LETTER.encode(), LETTER_AND_ACCENT.encode(), LETTER.encode("cp437")):
+            paths.append(without_flag(dataset, workspace / f"{size} {name.hex()}.zip", name))
+    datasets = [open_dataset(path) for path in paths]
+    for other in datasets:
+        assert other.names == datasets[0].names
+        assert all(other.read(n) == datasets[0].read(n) for n in range(len(other.names)))
+    found = []
+    for path, name in ((paths[1], LETTER), (paths[2], LETTER_AND_ACCENT)):
+        write_params(workspace, dataset=str(path), classes=["1", name], **FEW)
+        load.main()
+        found.append(contents(workspace / "data/prepared"))
+    assert found[0] == found[1]
+    names = read_split(Path("data/prepared/test")).names
+    assert {name.split("/")[1] for name in names} == {"1", LETTER}
+
+
+def test_names_that_only_the_storing_of_accents_tells_apart_are_refused(
+    workspace: Path, dataset: Path
+) -> None:
+    folder = shutil.copytree(dataset, workspace / "twice")
+    for name in (LETTER, LETTER_AND_ACCENT):
+        shutil.copy(next((folder / "train/3").iterdir()), folder / f"train/3/{name}.jpg")
+    for path in (folder, archive_of(folder, workspace / "twice.zip")):
+        write_params(workspace, dataset=str(path))
+        with pytest.raises(InputError, match=f"holds more than one 'train/3/{LETTER}.jpg'"):
+            load.main()
+    write_params(workspace, dataset=str(dataset), classes=[LETTER, LETTER_AND_ACCENT])
+    with pytest.raises(InputError, match=r"classes is .* two or more different folder names"):
+        load.main()
 
 
 def memory_of_files() -> int:
