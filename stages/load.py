@@ -21,6 +21,7 @@ from array import array
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
@@ -163,12 +164,25 @@ def decoded(
     ------
     (ndarray of uint8, list of str, list of int)
         At most `BLOCK` images, in the order of `numbers`, with their names and labels.
+
+    Raises
+    ------
+    InputError
+        If the system has no room for the locks that the processes share, or ends a process.
     """
     label_of = {name: label for label, name in enumerate(params.classes)}
     split = dataset.names[numbers[0]].split("/")[0]
     # Threads would wait for each other: a small image is decoded faster than they take turns.
     processes = len(os.sched_getaffinity(0))
-    pool = ProcessPoolExecutor(processes, get_context("fork"), adopt, (dataset, params.image_size))
+    fork = get_context("fork")
+    try:
+        pool = ProcessPoolExecutor(processes, fork, adopt, (dataset, params.image_size))
+    except OSError as error:
+        raise InputError(
+            f"the locks that processes share cannot be made: {error.strerror}; "
+            "on Linux, /dev/shm must exist, be writable and have 1 MB free, which a container "
+            "gets by `docker run --shm-size=64m`"
+        ) from None
     try:
         with progress(f"load: {split}", len(numbers), "images") as bar:
             for images, kept, problems in results_of(pool, numbers, processes):
@@ -176,6 +190,11 @@ def decoded(
                 bad += [f"{dataset.names[number]}: {reason}" for number, reason in problems]
                 bar.update(len(kept) + len(problems))
                 yield images, names, [label_of[name.split("/", 2)[1]] for name in names]
+    except BrokenProcessPool:
+        raise InputError(
+            f"one of the {processes} processes that decode images was ended by the system, most "
+            "likely for want of memory; free some, or leave very large images out"
+        ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 

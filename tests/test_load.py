@@ -1,7 +1,11 @@
 """`load`: what is drawn, from where, and what is said when that cannot be."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +19,7 @@ from stages import load
 from stages.arrays import read_split, write_split
 from stages.console import InputError
 from stages.images import open_dataset
-from tests.conftest import archive_of, archives_of, write_params
+from tests.conftest import ROOT, archive_of, archives_of, write_params
 
 SPLITS = ("train", "validation", "test")
 FEW = {"train_images": 100, "validation_images": 50, "test_images": 50}
@@ -205,6 +209,31 @@ def test_names_that_only_the_storing_of_accents_tells_apart_are_refused(
     write_params(workspace, dataset=str(dataset), classes=[LETTER, LETTER_AND_ACCENT])
     with pytest.raises(InputError, match=r"classes is .* two or more different folder names"):
         load.main()
+
+
+def test_too_small_a_dev_shm_is_named(workspace: Path) -> None:
+    shell = f"mount -t tmpfs -o size=4k none /dev/shm && exec {sys.executable} -m stages.load"
+    words = ("unshare", "--map-root-user", "--mount", "sh", "-c")
+    trial = (*words, "mount -t tmpfs none /mnt")
+    if not shutil.which("unshare") or subprocess.run(trial).returncode:
+        pytest.skip("mounting needs Linux and a kernel that lets users have namespaces")
+    done = subprocess.run(
+        (*words, shell), env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("load: error: the locks that processes share cannot be made: No ")
+    assert "on Linux, /dev/shm must exist, be writable and have 1 MB free" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not list(workspace.glob("data/prepared/*"))
+
+
+def test_a_process_that_the_system_ends_is_said(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "decode", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(InputError, match="decode images was ended by the system, most likely for"):
+        load.main()
+    assert not list(workspace.glob("data/prepared/*"))
 
 
 def memory_of_files() -> int:
