@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import yaml
+from stages.params import parse_yaml
 
 FOLDER = Path(__file__).parent
 RECIPES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
@@ -17,7 +17,8 @@ RECIPES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 def read_recipe(recipe: str) -> dict[str, object]:
     """Return the parameters of a recipe."""
-    return yaml.safe_load((FOLDER / f"{recipe}.yaml").read_text(encoding="utf-8"))
+    path = FOLDER / f"{recipe}.yaml"
+    return parse_yaml(path.read_bytes(), str(path))
 
 
 def command(recipe: str, seed: int, name: str, *changes: str) -> list[str]:
