@@ -21,7 +21,7 @@ import pandas as pd
 from scipy import stats
 
 from recipes.run import FOLDER, RECIPES, command, read_recipe
-from stages.console import InputError
+from stages.console import InputError, run_program
 from stages.console import run as run_main
 from stages.figures import draw_misclassified
 from stages.images import decode, open_dataset
@@ -65,7 +65,7 @@ def run(recipe: str, seed: int) -> None:
     words = [*command(recipe, seed, name), "--temp", "--force"]
     if "dataset" in read_recipe(recipe):  # DVC takes along by itself what it tracks
         words += ["--copy-paths", str(read_recipe(recipe)["dataset"])]
-    done = subprocess.run(words, stdout=subprocess.PIPE, text=True)
+    done = run_program(words, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         raise InputError(f"`{' '.join(words)}` failed; what is above says why")
     metrics = dvc.api.metrics_show(rev=name)

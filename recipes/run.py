@@ -5,10 +5,9 @@ A recipe is a file of this folder: the parameters in which it differs from param
 
 import argparse
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+from stages.console import run, run_program
 from stages.params import parse_yaml
 
 FOLDER = Path(__file__).parent
@@ -36,8 +35,8 @@ def main() -> int:
     parser.add_argument("changes", metavar="KEY=VALUE", nargs="*")
     words = parser.parse_args()
     name = f"{words.name}-{words.seed}"
-    return subprocess.run(command(words.name, words.seed, name, *words.changes)).returncode
+    return run_program(command(words.name, words.seed, name, *words.changes)).returncode
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run("recipe", main)
