@@ -12,6 +12,8 @@ import socket
 import subprocess
 import sys
 
+from stages.console import run
+
 TRAIN = ("-m", "stages.train")
 REPRO = ("-m", "dvc", "repro", "--force", "--single-item", "train")
 
@@ -54,9 +56,9 @@ def main() -> int:
                 print("".join(f"worker {rank}: {line}\n" for line in said.splitlines()), end="")
         except KeyboardInterrupt:
             chief.wait()  # Ctrl-C reached it too: DVC tidies up
-            return 130
+            raise
         return chief.returncode
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run("cluster", main)

@@ -22,8 +22,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
+from ruamel.yaml import YAML
 
+yaml = YAML(typ="safe")  # as DVC reads it
 ROOT = Path(__file__).parent.parent
 ARCHIVE = ROOT / "data" / "mnist-jpg.zip"
 NOTES = ROOT / "bench" / "notes.md"
@@ -33,10 +34,7 @@ ENVIRONMENT = os.environ | {
     "PYTHONPATH": str(ROOT),
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
-RECIPES = {
-    name: yaml.safe_load((ROOT / f"recipes/{name}.yaml").read_text())
-    for name in ("fast", "accurate")
-}
+RECIPES = {name: yaml.load(ROOT / f"recipes/{name}.yaml") for name in ("fast", "accurate")}
 AUGMENTATION = ("rotation", "shift", "scale", "shear", "elastic")
 SEEDS = range(1, 6)
 
@@ -93,9 +91,9 @@ class Bench:
         """Make a folder in which stages run by themselves, with some parameters changed."""
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
-        params = yaml.safe_load((ROOT / "params.yaml").read_text())
+        params = yaml.load(ROOT / "params.yaml")
         params |= {"dataset": str(ARCHIVE)} | changes
-        (folder / "params.yaml").write_text(yaml.safe_dump(params))
+        yaml.dump(params, folder / "params.yaml")
         return folder
 
     def peer(self, name: str, *words: object) -> dict[str, float]:

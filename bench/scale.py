@@ -13,9 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
-import yaml
 from matplotlib.figure import Figure
-from run import AUTHOR, ENVIRONMENT, ROOT, clone_with_results, command, figures, machine
+from run import AUTHOR, ENVIRONMENT, ROOT, clone_with_results, command, figures, machine, yaml
 
 BENCH = ROOT / "bench"
 SIZES = (10_000, 100_000, 1_000_000)
@@ -86,9 +85,9 @@ def growth(folder: Path) -> dict[tuple[str, int], dict[str, float]]:
         work = folder / str(size)
         archives = work / "archives"
         command(ROOT, "python", "bench/shifted.py", str(size), str(archives), "4")
-        params = yaml.safe_load((ROOT / "params.yaml").read_text())
+        params = yaml.load(ROOT / "params.yaml")
         params |= {"dataset": str(archives), "train_images": None, "test_images": None, "epochs": 1}
-        (work / "params.yaml").write_text(yaml.safe_dump(params))
+        yaml.dump(params, work / "params.yaml")
         command(work, "python", "-m", "stages.define")
         print(f"measuring {size:,} images", flush=True)
         for stage in STAGES:

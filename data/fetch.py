@@ -19,6 +19,7 @@ import hashlib
 import io
 import os
 import pickle
+import signal
 import struct
 import subprocess
 import sys
@@ -27,6 +28,15 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # Here, since the imports below take a second in which Ctrl-C may be pressed too.
+    def interrupted(*_: object) -> None:
+        """End with a line; what is half-written is removed on the way."""
+        print("fetch: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+    signal.signal(signal.SIGINT, interrupted)
 
 import numpy as np
 import pooch

@@ -18,15 +18,16 @@ from pathlib import Path
 import dvc.api
 import numpy as np
 import pandas as pd
-import yaml
 from scipy import stats
 
 from recipes.run import FOLDER, RECIPES, command, read_recipe
-from stages.console import InputError
+from stages.console import InputError, run_program
 from stages.console import run as run_main
 from stages.figures import draw_misclassified
 from stages.images import decode, open_dataset
+from stages.load import LoadParams
 from stages.outputs import replacing
+from stages.params import read_params
 
 SEEDS = range(42, 47)
 RESULTS, ERRORS, PICTURE = (FOLDER / f for f in ("results.csv", "errors.csv", "errors.png"))
@@ -64,7 +65,7 @@ def run(recipe: str, seed: int) -> None:
     words = [*command(recipe, seed, name), "--temp", "--force"]
     if "dataset" in read_recipe(recipe):  # DVC takes along by itself what it tracks
         words += ["--copy-paths", str(read_recipe(recipe)["dataset"])]
-    done = subprocess.run(words, stdout=subprocess.PIPE, text=True)
+    done = run_program(words, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         raise InputError(f"`{' '.join(words)}` failed; what is above says why")
     metrics = dvc.api.metrics_show(rev=name)
@@ -162,10 +163,10 @@ def common(errors: pd.DataFrame) -> pd.DataFrame:
 def draw_common(errors: pd.DataFrame) -> None:
     """Draw the images that every run gets wrong."""
     mistakes = common(errors)
-    params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
-    dataset = open_dataset(Path(params["dataset"]))
+    params = read_params(LoadParams)
+    dataset = open_dataset(Path(params.dataset))
     numbers = {name: number for number, name in enumerate(dataset.names)}
-    images = [decode(dataset.read(numbers[name]), params["image_size"]) for name in mistakes.index]
+    images = [decode(dataset.read(numbers[name]), params.image_size) for name in mistakes.index]
     title = f"The {len(images)} test images that every run of `{PICTURED}` gets wrong"
     with replacing(PICTURE) as partial:
         draw_misclassified(np.array(images), mistakes, title, partial)

@@ -5,11 +5,10 @@ A recipe is a file of this folder: the parameters in which it differs from param
 
 import argparse
 import json
-import subprocess
-import sys
 from pathlib import Path
 
-import yaml
+from stages.console import run, run_program
+from stages.params import parse_yaml
 
 FOLDER = Path(__file__).parent
 RECIPES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
@@ -17,7 +16,8 @@ RECIPES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 def read_recipe(recipe: str) -> dict[str, object]:
     """Return the parameters of a recipe."""
-    return yaml.safe_load((FOLDER / f"{recipe}.yaml").read_text(encoding="utf-8"))
+    path = FOLDER / f"{recipe}.yaml"
+    return parse_yaml(path.read_bytes(), str(path))
 
 
 def command(recipe: str, seed: int, name: str, *changes: str) -> list[str]:
@@ -35,8 +35,8 @@ def main() -> int:
     parser.add_argument("changes", metavar="KEY=VALUE", nargs="*")
     words = parser.parse_args()
     name = f"{words.name}-{words.seed}"
-    return subprocess.run(command(words.name, words.seed, name, *words.changes)).returncode
+    return run_program(command(words.name, words.seed, name, *words.changes)).returncode
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run("recipe", main)

@@ -12,9 +12,9 @@ from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
 from stages.console import InputError
+from stages.params import parse_yaml
 
 EXPERIMENTS = "refs/exps"
 SEED = "seed"
@@ -68,10 +68,7 @@ class Revision:
         return git("cat-file", "blob", f"{self.commit}:{path}")
 
     def _mapping(self, path: str) -> dict:
-        try:
-            content = yaml.load(self.read(path) or b"", yaml.CSafeLoader)
-        except (yaml.YAMLError, UnicodeDecodeError):
-            raise InputError(f"{path} of {self.name} cannot be read") from None
+        content = parse_yaml(self.read(path) or b"", f"{path} of {self.name}")
         return content if isinstance(content, dict) else {}
 
     def table(self, path: str, columns: list[str]) -> pd.DataFrame | None:

@@ -208,7 +208,11 @@ def results_of(
     """
     waiting: deque[Future] = deque()
     for start in range(0, len(numbers), BLOCK):
+        # Ctrl-C is for the one that waits. The executor starts its processes here; they inherit
+        # what is blocked, and Python would swallow a KeyboardInterrupt that comes while it forks.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         waiting.append(pool.submit(decode_block, numbers[start : start + BLOCK]))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
         if len(waiting) == BLOCKS_AHEAD * processes:
             yield waiting.popleft().result()
     while waiting:
@@ -218,7 +222,6 @@ def results_of(
 def adopt(dataset: Dataset, image_size: int) -> None:
     """Give a process of the pool what it works on; end it with the process that started it."""
     decode_block.dataset, decode_block.image_size = dataset, image_size
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that waits
     watch = [parent_process().sentinel]
     Thread(target=lambda: connection.wait(watch) and os._exit(1), daemon=True).start()
 

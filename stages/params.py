@@ -1,13 +1,21 @@
 """Read params.yaml, check it, say what is wrong."""
 
-import re
 import unicodedata
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+)
 from pydantic_core import PydanticCustomError
+from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml.error import MarkedYAMLError
 
 from stages.console import InputError
 
@@ -36,6 +44,23 @@ def composed(names: list[str]) -> list[str]:
     return [unicodedata.normalize("NFC", name) for name in names]
 
 
+def as_written(names: object, info: ValidationInfo) -> object:
+    """Check that YAML reads each name as it is written; take the whole number 3 for "3".
+
+    Without quotes 1e3, null and 007 are a number, nothing and the number 7: that is what
+    dvc.lock holds, and the folder that was meant can no longer be told from it.
+    """
+    if not isinstance(names, list):
+        return names
+    for name, text in zip(names, info.context.get("classes", names), strict=True):
+        if not isinstance(name, str | list | dict) and (type(name), str(name)) != (int, text):
+            raise ValueError(
+                f"classes: {text or 'nothing'} without quotes is read as {name!r}; put names in "
+                'quotes, as in ["007", "1e3"], and for `-S` as in \'classes=["007","1e3"]\''
+            )
+    return [str(name) if type(name) is int else name for name in names]
+
+
 # What several stages read.
 Seed = Annotated[
     int, Field(ge=0, lt=2**32, description="a whole number from 0 to 4294967295")
@@ -43,9 +68,9 @@ Seed = Annotated[
 ImageSize = Annotated[
     int, Field(ge=1, le=1024, description="a whole number of pixels from 1 to 1024")
 ]  # fmt: skip
-ClassName = Annotated[str, BeforeValidator(lambda v: str(v) if type(v) is int else v)]
 Classes = Annotated[
-    list[ClassName],
+    list[str],
+    BeforeValidator(as_written),
     AfterValidator(composed),
     AfterValidator(different),
     Field(min_length=2, description="a list of two or more different folder names"),
@@ -54,15 +79,32 @@ Classes = Annotated[
 P = TypeVar("P", bound=StageParams)
 
 
-class Loader(yaml.SafeLoader):
-    """YAML as DVC reads it: in YAML 1.2 `1e-3` is a number, in PyYAML's YAML 1.1 a text."""
+def parse_yaml(content: bytes, name: str, typ: Literal["safe", "base"] = "safe") -> object:
+    """Read YAML as DVC does, with the same parser: by YAML 1.2, where 010 is ten and `no` a text.
 
+    Parameters
+    ----------
+    content : bytes
+        The text, in UTF-8.
+    name : str
+        What the error calls it.
+    typ : str, default "safe"
+        With "base" every value is the text that stands there.
 
-Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
+    Raises
+    ------
+    InputError
+        If it is not YAML.
+    """
+    try:
+        return YAML(typ=typ).load(content.decode())
+    # ruamel.yaml lets through what the constructors of Python raise, as of `!!bool 3`.
+    except (YAMLError, ValueError, LookupError, RecursionError) as error:
+        what = str(error)
+        if isinstance(error, MarkedYAMLError) and error.problem_mark:
+            line = error.problem_mark.line + 1
+            what = f"line {line}: {error.context or ''} {error.problem}"
+        raise InputError(f"{name} is not YAML: {' '.join(what.split())}") from None
 
 
 def read_params(model: type[P], path: Path = PARAMS) -> P:
@@ -88,16 +130,16 @@ def read_params(model: type[P], path: Path = PARAMS) -> P:
         a line for each key, with its value and what is allowed.
     """
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader)  # noqa: S506
+        content = path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; run from the root of the repository") from None
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    values = parse_yaml(content, str(path))
     if not isinstance(values, dict):
         raise InputError(f"{path} must be a mapping of `key: value` lines")
     mine = {key: values[key] for key in model.model_fields if key in values}
+    texts = parse_yaml(content, str(path), "base")
     try:
-        return model(**mine)
+        return model.model_validate(mine, context=texts if isinstance(texts, dict) else {})
     except ValidationError as error:
         lines = [describe(model, mine, problem) for problem in error.errors()]
     raise InputError("\n".join(dict.fromkeys(f"{path}: {line}" for line in lines)))
@@ -111,4 +153,8 @@ def describe(model: type[StageParams], values: dict, problem: dict) -> str:
     allowed = model.model_fields[key].description
     if problem["type"] == "missing" and key not in values:
         return f"{key} is missing; it must be {allowed}"
-    return f"{key} is {values[key]!r}; it must be {allowed}"
+    try:
+        found = repr(values[key])
+    except ValueError:  # Python writes no whole number of more than 4300 digits
+        found = "a number of thousands of digits"
+    return f"{key} is {found}; it must be {allowed}"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from hypothesis import HealthCheck, settings
 from PIL import Image
+from ruamel.yaml import YAML
 from sklearn.datasets import load_digits
 
 import stages.images  # noqa: F401  sets OpenCV's limit, which holds only if set before its import
@@ -21,6 +21,7 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 
 ROOT = Path(__file__).parent.parent
+yaml = YAML(typ="safe")  # as DVC reads it
 SMALL = {
     "train_images": 600,
     "validation_images": 100,
@@ -76,8 +77,8 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Path) ->
 
 def write_params(folder: Path, **changes: object) -> None:
     """Write params.yaml: the committed one, made small, with changes."""
-    params = yaml.safe_load((ROOT / "params.yaml").read_text()) | SMALL | changes
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    params = yaml.load(ROOT / "params.yaml") | SMALL | changes
+    yaml.dump(params, folder / "params.yaml")
 
 
 @pytest.fixture(scope="module")

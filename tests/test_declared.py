@@ -7,9 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
-from tests.conftest import ENVIRONMENT, ROOT, write_params
+from tests.conftest import ENVIRONMENT, ROOT, write_params, yaml
 
 # Runs a stage as `python -m` does, and writes down every file it opens and renames.
 WATCHED = """
@@ -74,7 +73,7 @@ def undeclared(folder: Path, stage: str) -> set[tuple[str, str]]:
     events = {tuple(json.loads(line)) for line in log.read_text().splitlines()}
     # Native code (HDF5) writes without Python's knowledge: what changed on disk counts too.
     events |= {("write", name) for name, time in files(folder).items() if before.get(name) != time}
-    declared = yaml.safe_load((folder / "dvc.yaml").read_text())["stages"][stage]
+    declared = yaml.load(folder / "dvc.yaml")["stages"][stage]
     outs = [
         next(iter(out)) if isinstance(out, dict) else out
         for kind in ("outs", "metrics", "plots")

@@ -1,9 +1,13 @@
 """params.yaml: what is read, and what is said of what cannot be."""
 
+import io
+import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
-import yaml
+from dvc.utils.serialize import load_yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,7 +17,7 @@ from stages.evaluate import EvaluateParams
 from stages.load import LoadParams
 from stages.params import read_params
 from stages.train import TrainParams
-from tests.conftest import ROOT
+from tests.conftest import ROOT, commit, dvc, yaml
 
 STAGES = {
     "load": LoadParams,
@@ -21,11 +25,11 @@ STAGES = {
     "train": TrainParams,
     "evaluate": EvaluateParams,
 }
-COMMITTED = yaml.safe_load((ROOT / "params.yaml").read_text())
+COMMITTED = yaml.load(ROOT / "params.yaml")
 
 
 def test_dvc_yaml_declares_what_the_stages_read() -> None:
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    stages = yaml.load(ROOT / "dvc.yaml")["stages"]
     assert set(stages) == set(STAGES)
     for name, model in STAGES.items():
         assert set(stages[name]["params"]) == set(model.model_fields)
@@ -76,7 +80,7 @@ def test_a_wrong_value_is_named_with_what_is_allowed(
     tmp_path: Path, key: str, value: object, allowed: str
 ) -> None:
     path = tmp_path / "params.yaml"
-    path.write_text(yaml.safe_dump(COMMITTED | {key: value}))
+    yaml.dump(COMMITTED | {key: value}, path)
     for model in STAGES.values():
         if key not in model.model_fields:
             read_params(model, path)
@@ -94,27 +98,121 @@ def test_a_missing_or_null_key_is_named(tmp_path: Path, key: str) -> None:
     path = tmp_path / "params.yaml"
     for model in STAGES.values():
         if key in model.model_fields:
-            path.write_text(yaml.safe_dump({k: v for k, v in COMMITTED.items() if k != key}))
+            yaml.dump({k: v for k, v in COMMITTED.items() if k != key}, path)
             with pytest.raises(InputError, match=f"{key} is missing; it must be "):
                 read_params(model, path)
-            path.write_text(yaml.safe_dump(COMMITTED | {key: None}))
+            yaml.dump(COMMITTED | {key: None}, path)
             if key not in ("train_images", "test_images"):
                 with pytest.raises(InputError, match=f"{key} is None; it must be "):
                     read_params(model, path)
 
 
-def test_numbers_are_those_that_dvc_reads(tmp_path: Path) -> None:
-    path = tmp_path / "params.yaml"
-    path.write_text(
-        yaml.safe_dump(COMMITTED).replace("learning_rate: 0.001", "learning_rate: 1e-3")
-    )
-    assert read_params(TrainParams, path).learning_rate == 0.001
+def changed_text(key: str, text: str) -> str:
+    """Return the committed params.yaml with a value as a person might write it."""
+    return re.sub(rf"(?m)^{key}:.*", f"{key}: {text}", (ROOT / "params.yaml").read_text())
 
 
-def test_classes_may_be_written_as_numbers(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("epochs", "010", 10),
+        ("epochs", "0o17", 15),
+        ("epochs", "1_000", 1000),
+        ("epochs", "0x1F", 31),
+        ("learning_rate", "1e-3", 0.001),
+        ("learning_rate", ".5", 0.5),
+        ("seed", "052", 52),
+        ("batch_norm", "TRUE", True),
+        ("classes", "[yes, no, on, off, y, n]", ["yes", "no", "on", "off", "y", "n"]),
+        ("classes", "[a, b]\r", ["a", "b"]),
+    ],
+)
+def test_a_value_is_the_one_that_dvc_records(
+    tmp_path: Path, key: str, text: str, value: object
+) -> None:
     path = tmp_path / "params.yaml"
-    path.write_text(yaml.safe_dump(COMMITTED | {"classes": [3, 8]}))
+    path.write_text(changed_text(key, text), newline="")
+    assert load_yaml(path)[key] == value
+    for model in STAGES.values():
+        if key in model.model_fields:
+            assert getattr(read_params(model, path), key) == value
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "message"),
+    [
+        ("epochs", "1:30", "epochs is '1:30'; it must be a whole number from 1 to 10000"),
+        ("epochs", "0x" + "f" * 5000, "epochs is a number of thousands of digits; it must be a w"),
+        ("batch_norm", "yes", "batch_norm is 'yes'; it must be true or false"),
+        ("batch_norm", "on", "batch_norm is 'on'; it must be true or false"),
+    ],
+)
+def test_what_yaml_1_2_reads_as_something_else_is_refused(
+    tmp_path: Path, key: str, text: str, message: str
+) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(changed_text(key, text))
+    (model,) = [model for model in STAGES.values() if key in model.model_fields]
+    with pytest.raises(InputError, match=re.escape(f"{path}: {message}")):
+        read_params(model, path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epochs: 5\nepochs: 6", 'line 2: .* found duplicate key "epochs"'),
+        ("epochs: [5", "line 1: .* expected "),
+        ("epochs: 5\n---\nepochs: 6", "line 2: expected a single document"),
+        ("epochs: !!python/name:os.system 5", "line 1: could not determine a constructor"),
+        ("epochs: !!bool 5", "'5'"),
+        ("epochs: " + "[" * 10_000, "maximum recursion depth"),
+    ],
+)
+def test_what_is_not_yaml_is_refused_in_a_line(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=rf"^{path} is not YAML: {message}.*$") as raised:
+        read_params(TrainParams, path)
+    assert "\n" not in str(raised.value)
+
+
+def test_classes_may_be_written_as_whole_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    yaml.dump(COMMITTED | {"classes": [3, 8]}, path)
     assert read_params(LoadParams, path).classes == ["3", "8"]
+
+
+@pytest.mark.parametrize("name", ["null", "~", "true", "1e3", "007", "1.0", "0x1F", "1_000", "+7"])
+def test_a_class_that_yaml_reads_as_no_text_is_to_be_put_in_quotes(
+    tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / "params.yaml"
+    for model in (LoadParams, EvaluateParams):
+        path.write_text(changed_text("classes", f"[cat, {name}]"))
+        with pytest.raises(InputError, match=re.escape(f"classes: {name} without quotes is read")):
+            read_params(model, path)
+        path.write_text(changed_text("classes", f'[cat, "{name}"]'))
+        assert read_params(model, path).classes == ["cat", name]
+
+
+def test_folders_are_found_by_any_name_given_to_dvc(repository: Path, dataset: Path) -> None:
+    names = ["yes", "no", "on", "off", "y", "n", "true", "null", "~", "1e3", "007", "1.0"]
+    for index, name in enumerate(names):
+        for split in ("train", "test"):
+            shutil.copytree(dataset / split / str(index % 10), repository / "named" / split / name)
+    commit(repository, "images in folders of these names")
+    classes = f"classes={json.dumps(names, separators=(',', ':'))}"
+    dvc(repository, "exp", "run", "--set-param", "dataset=named", "--set-param", classes, "load")
+    params = repository / "params.yaml"
+    assert read_params(LoadParams, params).classes == names
+    text = re.sub("(?m)^seed:.*", "seed: 052", params.read_text())
+    params.write_text(re.sub("(?m)^validation_images:.*", "validation_images: 010", text))
+    dvc(repository, "repro", "load")
+    recorded = yaml.load(repository / "dvc.lock")["stages"]["load"]["params"]["params.yaml"]
+    assert recorded["classes"] == names
+    assert recorded["seed"] == read_params(LoadParams, params).seed == 52
+    counts = json.loads((repository / "metrics/load.json").read_text())
+    assert recorded["validation_images"] == counts["validation_images"] == 10
 
 
 yaml_values = st.recursive(
@@ -124,11 +222,18 @@ yaml_values = st.recursive(
 )
 
 
+def dumped(values: dict) -> bytes:
+    """Return YAML."""
+    stream = io.BytesIO()
+    yaml.dump(values, stream)
+    return stream.getvalue()
+
+
 @given(
     st.one_of(
         st.binary(),
         st.dictionaries(st.sampled_from(sorted(COMMITTED)), yaml_values).map(
-            lambda changes: yaml.safe_dump(COMMITTED | changes).encode()
+            lambda changes: dumped(COMMITTED | changes)
         ),
     )
 )

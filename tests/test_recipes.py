@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
 
 from recipes import run
 from recipes.results import (
@@ -21,7 +20,7 @@ from recipes.results import (
 )
 from recipes.run import RECIPES, read_recipe
 from stages.params import read_params
-from tests.conftest import ROOT, command, commit, dvc
+from tests.conftest import ROOT, command, commit, dvc, yaml
 from tests.test_params import COMMITTED, STAGES
 
 
@@ -32,7 +31,7 @@ def test_a_recipe_changes_parameters_that_exist_to_what_is_allowed(
     values = read_recipe(recipe)
     assert values.keys() <= COMMITTED.keys()
     path = tmp_path / "params.yaml"
-    path.write_text(yaml.safe_dump(COMMITTED | values))
+    yaml.dump(COMMITTED | values, path)
     for model in STAGES.values():
         read_params(model, path)
 

@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
-from tests.conftest import ENVIRONMENT, command, commit, dvc, git
+from tests.conftest import ENVIRONMENT, command, commit, dvc, git, yaml
 from tests.test_load import contents
 from tests.test_pipeline import stages_run
 
@@ -72,7 +71,7 @@ def test_an_experiment_travels(published: Path, tmp_path: Path) -> None:
     dvc(mine, "exp", "push", "origin", "fewer")
     dvc(theirs, "exp", "pull", "origin", "fewer")
     dvc(theirs, "exp", "apply", "fewer")
-    assert yaml.safe_load((theirs / "params.yaml").read_text())["test_images"] == 90
+    assert yaml.load(theirs / "params.yaml")["test_images"] == 90
     dvc(theirs, "pull")
     assert stages_run(dvc(theirs, "repro")) == []
     assert outputs(theirs) == outputs(mine)

@@ -1,0 +1,3 @@
+"""Compare two revisions and write one report; starts like a stage."""
+
+import stages  # noqa: F401
