@@ -43,13 +43,14 @@ def sentence(result: significance.Comparison, images: tuple[int, int]) -> str:
 def sentence_over_seeds(before: list[float], after: list[float]) -> str:
     """Say in one sentence what became of the mean test accuracy over several seeds."""
     result = significance.over_seeds(before, after)
-    interval = (
-        "" if np.isnan(result.low) else f" (95% CI {points(result.low)} to {points(result.high)})"
-    )
+    interval = test = ""
+    if not np.isnan(result.low):
+        interval = f" (95% CI {points(result.low)} to {points(result.high)})"
+        test = f"{result.test} {probability(result.p_value)}"
     return (
         f"Over {len(before)} and {len(after)} seeds: mean {result.before:.2%} to "
         f"{result.after:.2%}, {points(result.after - result.before)} points{interval}, "
-        f"{result.test} {probability(result.p_value)}: {result.verdict}."
+        f"{test or 'no difference between the seeds of a side'}: {result.verdict}."
     )
 
 

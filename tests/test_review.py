@@ -8,16 +8,20 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from review.__main__ import CAPS, COMMENT_LIMIT, comment, render
-from review.report import report
+from review.report import report, sentence_over_seeds
 from review.revision import resolve
+from review.significance import over_seeds, paired, unpaired
 from review.tables import Row
 from tests.conftest import ENVIRONMENT, command, commit, dvc, git, write_params
 
@@ -259,3 +263,70 @@ def test_seeds_go_on_where_they_were_interrupted(history: Path) -> None:
     assert f"| before | 42, 43, 44 | 3 | {np.mean(accuracies):.2%} |" in markdown
     assert "Over 3 and 3 seeds" in markdown
     assert "Welch p = 1.000: not distinguishable from noise" in markdown
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (
+            [0.9703] * 10,
+            [0.9703] * 2,
+            "+0.00 points, no difference between the seeds of a side: "
+            "not distinguishable from noise.",
+        ),
+        (
+            [0.99] * 2,
+            [0.9905] * 2,
+            "+0.05 points, no difference between the seeds of a side: cannot be told from noise.",
+        ),
+        ([0.97] * 9, [0.97, 0.98], "Welch p = 0.500: not distinguishable from noise."),
+    ],
+)
+def test_seeds_without_a_difference_prove_nothing(
+    before: list[float], after: list[float], said: str
+) -> None:
+    assert sentence_over_seeds(before, after).endswith(said)
+
+
+@given(st.integers(1, 10_000), st.data())
+@pytest.mark.filterwarnings("error")
+def test_seeds_are_compared_as_by_scipy(images: int, data: st.DataObject) -> None:
+    counts = st.lists(st.integers(max(0, images - 3), images), min_size=2, max_size=10)
+    before, after = data.draw(counts), data.draw(counts)
+    result = over_seeds([n / images for n in before], [n / images for n in after])
+    if len(set(before)) == len(set(after)) == 1:
+        assert (result.before, result.after) == (before[0] / images, after[0] / images)
+        assert np.isnan([result.low, result.high]).all()
+        assert result.p_value == 1 if before[0] == after[0] else np.isnan(result.p_value)
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = stats.ttest_ind(after, before, equal_var=False)
+        interval = expected.confidence_interval()
+    assert [result.low, result.high] == pytest.approx(np.divide(interval, images), abs=1e-9)
+    assert result.p_value == pytest.approx(expected.pvalue, rel=1e-6)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=30))
+@pytest.mark.filterwarnings("error")
+def test_images_are_compared_as_by_scipy(pairs: list[tuple[bool, bool]]) -> None:
+    before, after = np.array(pairs).T
+    fewer = after[len(after) // 2 :]
+    same, other = paired(before, after), unpaired(before, fewer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        together = stats.ttest_rel(after.astype(int), before.astype(int)).confidence_interval()
+        apart = stats.ttest_ind(fewer.astype(int), before.astype(int), equal_var=False)
+        apart = apart.confidence_interval()
+    if len(set(after.astype(int) - before)) == 1:
+        assert np.isnan([same.low, same.high]).all()
+    else:
+        assert [same.low, same.high] == pytest.approx(list(together), abs=1e-9)
+    if len(fewer) < 2 or len(set(before)) == len(set(fewer)) == 1:
+        assert np.isnan([other.low, other.high]).all()
+    else:
+        assert [other.low, other.high] == pytest.approx(list(apart), abs=1e-9)
+    for result in (same, other):
+        assert 0 < result.p_value <= 1
+        if result.verdict != "not distinguishable from noise":
+            assert (result.verdict == "an improvement") == (result.after > result.before)
