@@ -3,6 +3,10 @@ PYTHON ?= python3
 WORKERS ?= 2
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
+# Git tells its hooks by variables which repository is meant. What runs here goes by its folder:
+# with them, what DVC does in a temporary copy would be done to the repository of the hook.
+unexport $(filter-out GIT_CONFIG%,$(shell git rev-parse --local-env-vars))
+
 .PHONY: repro cluster queue recipe results fashion test current review seeds bench style audit lock clean
 
 repro: .venv/installed  ## get the data and run what changed of the pipeline

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from review import pictures, significance, tables
-from review.revision import Revision, clone, stale_stages
+from review.revision import PREDICTIONS, Revision, clone, stale_stages
 from review.significance import probability
 
 CELLS = 12  # classes up to which a confusion matrix is shown as a table
@@ -79,9 +79,14 @@ def warnings(
                 "another experiment."
             )
         if revision.accuracy is None:
-            found.append(f"{revision.name} has no test_accuracy in metrics/evaluate.json.")
+            found.append(
+                f"{revision.name} has no test_accuracy from 0 to 1 in metrics/evaluate.json."
+            )
         elif revision.predictions is None:
-            found.append(f"{revision.name} has no plots/predictions.csv: images are not compared.")
+            found.append(
+                f"{revision.name} has no plots/predictions.csv with rows of "
+                f"{', '.join(PREDICTIONS)}: images are not compared."
+            )
     if pairs is False:
         found.append("The test set differs: the two were not scored on the same images.")
     datasets = [dataset(side) for side in (before, after)]
@@ -111,7 +116,7 @@ def report(before: Revision, after: Revision) -> dict:
     """
     matched = result = None
     sides = before.predictions, after.predictions
-    if all(side is not None and len(side) for side in sides):
+    if all(side is not None for side in sides):
         matched = significance.same_images(*sides)
         if matched is not None:
             right = matched["actual"]

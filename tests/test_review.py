@@ -155,7 +155,7 @@ def test_other_test_images_are_two_proportions(history: Path) -> None:
 def test_missing_metrics_are_said(history: Path) -> None:
     changed(history, "missing", **{"metrics/evaluate.json": None, "plots/predictions.csv": None})
     output = review(history, "baseline", "missing")
-    assert "warning: missing has no test_accuracy in metrics/evaluate.json" in output
+    assert "warning: missing has no test_accuracy from 0 to 1 in metrics/evaluate.json" in output
     assert "cannot be compared" in reports(history)[0].splitlines()[0]
 
 
@@ -202,6 +202,107 @@ def test_a_mistake_is_one_line(history: Path, base: str, rev: str, line: str) ->
     output = command(history, sys.executable, "-m", "review", *words, fails=True)
     assert output.startswith(line)
     assert output.count("\n") == 1
+
+
+def test_a_hook_changes_nothing_but_the_reports(history: Path, tmp_path: Path) -> None:
+    git(history, "worktree", "add", "--quiet", "-b", "linked", str(tmp_path / "linked"), "main")
+    git(tmp_path, "init", "--quiet", "--bare", "remote")
+
+    def state() -> list[str]:
+        """Return heads, indexes and references of the repository."""
+        found = [git(history, "for-each-ref")]
+        for folder in (history, tmp_path / "linked"):
+            found += [git(folder, "symbolic-ref", "HEAD"), git(folder, "ls-files", "--stage")]
+            found += [git(folder, "status", "--short")]
+        return found
+
+    hook = f"#!/bin/sh\nexec {sys.executable} -m review --base baseline --rev better\n"
+    hooks = [history / ".git/hooks" / name for name in ("pre-commit", "pre-push")]
+    try:
+        for path in hooks:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(hook)
+            path.chmod(0o755)
+        before = state()
+        words = ("commit", "--allow-empty", "--message", "in a hook")
+        assert "review: review/report.md" in git(tmp_path / "linked", *words)
+        git(tmp_path / "linked", "update-ref", "refs/heads/linked", "HEAD~1")
+        assert state() == before
+        assert "review: review/report.md" in git(tmp_path / "linked", "push", "../remote", "linked")
+        assert state() == before
+        assert "Warning" not in reports(tmp_path / "linked")[1]
+    finally:
+        for path in hooks:
+            path.unlink(missing_ok=True)
+        git(history, "worktree", "remove", "--force", str(tmp_path / "linked"))
+        git(history, "branch", "-D", "linked")
+
+
+def test_a_folder_of_a_larger_repository(history: Path, improved: Path, tmp_path: Path) -> None:
+    git(tmp_path, "init", "--quiet", "--initial-branch=main")
+    folder = tmp_path / "models/of digits"
+    folder.mkdir(parents=True)
+    for name in ("baseline", "better"):
+        git(history, "archive", "--output", str(tmp_path / "archive.tar"), name)
+        shutil.unpack_archive(tmp_path / "archive.tar", folder)
+        (tmp_path / "archive.tar").unlink()
+        commit(tmp_path, name)
+        git(tmp_path, "tag", name)
+    review(folder, "baseline", "better")
+    markdown, html = reports(folder)
+    assert markdown.splitlines()[0] == reports(improved)[0].splitlines()[0]
+    assert "Warning" not in html
+    assert "| epochs | 1 | 4 |" in markdown
+    assert "| evaluate: test_accuracy |" in markdown
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        ("dvc.lock", "stages:\n"),
+        ("dvc.lock", "{}\n"),
+        ("dvc.lock", "- stages\n"),
+        ("dvc.lock", "schema: '2.0'\nstages: [load]\n"),
+        ("dvc.lock", "schema: '2.0'\nstages: {load: }\n"),
+        ("dvc.lock", "schema: '2.0'\nstages: {load: [cmd]}\n"),
+        ("dvc.lock", "schema: '2.0'\nstages: {load: {cmd: x, deps: {path: x}, params: [x]}}\n"),
+        ("metrics/evaluate.json", "[0.9]\n"),
+        ("metrics/evaluate.json", '"0.9"\n'),
+        ("metrics/evaluate.json", '{"test_accuracy": "high"}\n'),
+        ("metrics/evaluate.json", '{"test_accuracy": .nan}\n'),
+        ("metrics/evaluate.json", '{"test_accuracy": true}\n'),
+        ("metrics/evaluate.json", f'{{"test_accuracy": {10**400}}}\n'),
+        ("plots/predictions.csv", "image,predicted\na,1\n"),
+        ("plots/predictions.csv", "image,actual,predicted,confidence\n"),
+    ],
+)
+def test_a_file_of_another_form_is_none(
+    history: Path, monkeypatch: pytest.MonkeyPatch, path: str, content: str
+) -> None:
+    changed(history, "odd", **{path: content})
+    monkeypatch.chdir(history)
+    odd, sound = resolve("odd"), resolve("better")
+    assert (odd.stages == {}) == (path == "dvc.lock")
+    assert (odd.accuracy is None) == (path == "metrics/evaluate.json")
+    assert (odd.predictions is None) == (path == "plots/predictions.csv")
+    assert (list(odd.seeds()) == [42]) == (path == "plots/predictions.csv")
+    assert list(sound.seeds()) == [42]
+
+
+def test_files_of_another_form_are_reviewed(history: Path) -> None:
+    files = {
+        "dvc.lock": "stages:\n",
+        "metrics/evaluate.json": "[0.9]\n",
+        "plots/predictions.csv": "image\n",
+    }
+    changed(history, "odd", **files)
+    output = review(history, "odd", "better")
+    assert "Traceback" not in output
+    assert "warning: DVC cannot read the pipeline of odd." in output
+    assert "warning: odd has no test_accuracy from 0 to 1 in metrics/evaluate.json." in output
+    changed(history, "odd", **{"plots/predictions.csv": ""})
+    output = review(history, "odd", "better", fails=True)
+    assert output == "review: error: plots/predictions.csv of odd cannot be read\n"
 
 
 @pytest.mark.skipif(not shutil.which("chromedriver"), reason="no chromium-driver on this machine")
