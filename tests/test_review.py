@@ -204,6 +204,14 @@ def test_a_mistake_is_one_line(history: Path, base: str, rev: str, line: str) ->
     assert output.count("\n") == 1
 
 
+def test_a_variable_of_make_is_one_name(history: Path) -> None:
+    make = ("make", "--silent", "--assume-old", ".venv/installed", "review")
+    for name in ("--help", "a b", """'"$b`touch c`$(shell touch d)"""):
+        output = command(history, *make, "BASE=baseline", f"REV={name}", fails=True)
+        assert output.startswith(f"review: error: {name} is no revision of this repository")
+    assert not [name for name in ("c", "d") if (history / name).exists()]
+
+
 def test_a_hook_changes_nothing_but_the_reports(history: Path, tmp_path: Path) -> None:
     git(history, "worktree", "add", "--quiet", "-b", "linked", str(tmp_path / "linked"), "main")
     git(tmp_path, "init", "--quiet", "--bare", "remote")
