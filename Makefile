@@ -3,6 +3,14 @@ PYTHON ?= python3
 WORKERS ?= 2
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
+# Git tells its hooks by variables which repository is meant. What runs here goes by its folder:
+# with them, what DVC does in a temporary copy would be done to the repository of the hook.
+unexport $(filter-out GIT_CONFIG%,$(shell git rev-parse --local-env-vars))
+
+# What a variable holds as one word, of which neither make nor the shell reads anything.
+quoted = '$(subst ','\'',$(value $1))'
+unexport BASE REV
+
 .PHONY: repro cluster queue recipe results fashion test current review seeds bench style audit lock clean
 
 repro: .venv/installed  ## get the data and run what changed of the pipeline
@@ -42,7 +50,7 @@ current: .venv/installed  ## check that the committed dvc.lock belongs to the co
 	  exit 1; fi
 
 review: .venv/installed  ## compare REV (default: HEAD) with BASE (default: where it left main)
-	@python -m review $(if $(BASE),--base "$(BASE)") $(if $(REV),--rev "$(REV)")
+	@python -m review --base=$(call quoted,BASE) --rev=$(call quoted,REV)
 
 seeds: .venv/installed  ## run the current settings with N seeds (default: 5), as experiments
 	@python -m review.seeds $(N)

@@ -111,11 +111,11 @@ def main() -> None:
     """Write both reports."""
     parser = argparse.ArgumentParser(prog="make review", description=__doc__.splitlines()[0])
     parser.add_argument("--base", default="", help="default: where REV left the branch main")
-    parser.add_argument("--rev", default="HEAD", help="default: HEAD")
+    parser.add_argument("--rev", default="", help="default: HEAD")
     words = parser.parse_args()
     if not Path("dvc.yaml").is_file():
         raise InputError("there is no dvc.yaml here; run from the root of the repository")
-    after = resolve(words.rev)
+    after = resolve(words.rev or "HEAD")
     before = resolve(words.base) if words.base else default_base(after)
     context = report(before, after) | {"methods": METHODS}
     FOLDER.mkdir(exist_ok=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from review import pictures, significance, tables
-from review.revision import Revision, clone, stale_stages
+from review.revision import PREDICTIONS, Revision, clone, stale_stages
 from review.significance import probability
 
 CELLS = 12  # classes up to which a confusion matrix is shown as a table
@@ -43,13 +43,14 @@ def sentence(result: significance.Comparison, images: tuple[int, int]) -> str:
 def sentence_over_seeds(before: list[float], after: list[float]) -> str:
     """Say in one sentence what became of the mean test accuracy over several seeds."""
     result = significance.over_seeds(before, after)
-    interval = (
-        "" if np.isnan(result.low) else f" (95% CI {points(result.low)} to {points(result.high)})"
-    )
+    interval = test = ""
+    if not np.isnan(result.low):
+        interval = f" (95% CI {points(result.low)} to {points(result.high)})"
+        test = f"{result.test} {probability(result.p_value)}"
     return (
         f"Over {len(before)} and {len(after)} seeds: mean {result.before:.2%} to "
         f"{result.after:.2%}, {points(result.after - result.before)} points{interval}, "
-        f"{result.test} {probability(result.p_value)}: {result.verdict}."
+        f"{test or 'no difference between the seeds of a side'}: {result.verdict}."
     )
 
 
@@ -78,9 +79,14 @@ def warnings(
                 "another experiment."
             )
         if revision.accuracy is None:
-            found.append(f"{revision.name} has no test_accuracy in metrics/evaluate.json.")
+            found.append(
+                f"{revision.name} has no test_accuracy from 0 to 1 in metrics/evaluate.json."
+            )
         elif revision.predictions is None:
-            found.append(f"{revision.name} has no plots/predictions.csv: images are not compared.")
+            found.append(
+                f"{revision.name} has no plots/predictions.csv with rows of "
+                f"{', '.join(PREDICTIONS)}: images are not compared."
+            )
     if pairs is False:
         found.append("The test set differs: the two were not scored on the same images.")
     datasets = [dataset(side) for side in (before, after)]
@@ -110,7 +116,7 @@ def report(before: Revision, after: Revision) -> dict:
     """
     matched = result = None
     sides = before.predictions, after.predictions
-    if all(side is not None and len(side) for side in sides):
+    if all(side is not None for side in sides):
         matched = significance.same_images(*sides)
         if matched is not None:
             right = matched["actual"]

@@ -1,28 +1,46 @@
 """What Git holds of one revision: parameters, lock, metrics, tables."""
 
 import io
-import json
+import os
 import re
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import pandas as pd
+import voluptuous
+from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 
 from stages.console import InputError
 from stages.params import parse_yaml
 
 EXPERIMENTS = "refs/exps"
 SEED = "seed"
+PREDICTIONS = ["image", "actual", "predicted", "confidence"]
+
+
+@cache
+def folder_environment() -> dict[str, str]:
+    """Return the environment in which git and dvc work on the repository of their folder.
+
+    To a hook Git exports the paths of its own repository and index, which come before the
+    folder: what is meant for the clone of a review would be done to the user's repository.
+    Git lists these variables. It keeps the settings of ``git -c`` for another repository, as
+    for a submodule.
+    """
+    listed = subprocess.check_output(["git", "rev-parse", "--local-env-vars"], text=True).split()
+    own = set(listed) - {"GIT_CONFIG_PARAMETERS", "GIT_CONFIG_COUNT"}
+    return {name: value for name, value in os.environ.items() if name not in own}
 
 
 def git(*words: str, folder: Path | None = None) -> bytes | None:
-    """Run git; return what it prints, or None where it fails."""
-    done = subprocess.run(["git", *words], cwd=folder, capture_output=True)
+    """Run git without the user's hooks; return what it prints, or None where it fails."""
+    words = ("git", "-c", "core.hooksPath=/dev/null", *words)
+    done = subprocess.run(words, cwd=folder, env=folder_environment(), capture_output=True)
     return done.stdout if done.returncode == 0 else None
 
 
@@ -40,7 +58,7 @@ def experiments() -> list[tuple[str, str, str]]:
     """
     listed = git("for-each-ref", "--format=%(objectname) %(refname)", EXPERIMENTS) or b""
     found = []
-    for line in listed.decode().splitlines():
+    for line in os.fsdecode(listed).splitlines():
         commit, _, name = line.partition(" ")
         parts = name.split("/", 4)
         if len(parts) == 5 and len(parts[3]) == 38:
@@ -65,7 +83,7 @@ class Revision:
 
     def read(self, path: str) -> bytes | None:
         """Return a file's content at this revision, or None if it has no such file."""
-        return git("cat-file", "blob", f"{self.commit}:{path}")
+        return git("cat-file", "blob", f"{self.commit}:./{path}")  # of this folder, not Git's root
 
     def _mapping(self, path: str) -> dict:
         content = parse_yaml(self.read(path) or b"", f"{path} of {self.name}")
@@ -84,56 +102,61 @@ class Revision:
 
     @cached_property
     def stages(self) -> dict[str, dict]:
-        """The stages of dvc.lock: ``cmd``, ``deps``, ``params``, ``outs`` of each."""
-        return self._mapping("dvc.lock").get("stages", {})
+        """The stages of dvc.lock: ``cmd``, ``deps``, ``params``, ``outs`` of each.
+
+        Empty where DVC takes it for no lock: `stale_stages` finds that, too.
+        """
+        lock = self._mapping("dvc.lock")
+        try:
+            return COMPILED_LOCKFILE_SCHEMA(lock).get("stages", {})
+        except voluptuous.Invalid:
+            return {}
 
     @cached_property
-    def metrics(self) -> dict[str, float]:
-        """The numbers of metrics/evaluate.json; empty where there are none."""
+    def metrics(self) -> dict[str, object]:
+        """The values of metrics/evaluate.json; empty where there are none."""
         return self._mapping("metrics/evaluate.json")
 
     @property
     def accuracy(self) -> float | None:
         """The accuracy on the test images, from 0 to 1; None where it is not known."""
         value = self.metrics.get("test_accuracy")
-        return float(value) if isinstance(value, int | float) else None
+        return float(value) if type(value) in (int, float) and 0 <= value <= 1 else None
 
     @cached_property
     def predictions(self) -> pd.DataFrame | None:
-        """A row a test image: image, actual, predicted, confidence."""
-        return self.table("plots/predictions.csv", ["image", "actual", "predicted", "confidence"])
+        """A row a test image, in `PREDICTIONS`; None where there is none."""
+        table = self.table("plots/predictions.csv", PREDICTIONS)
+        return None if table is None or table.empty else table
 
     @cached_property
     def seed(self) -> int | None:
         """The seed that its results were made with."""
         for stage in self.stages.values():
             for values in stage.get("params", {}).values():
-                if SEED in values:
+                if isinstance(values.get(SEED), int):
                     return values[SEED]
         return None
 
     @cached_property
-    def setting(self) -> str:
+    def setting(self) -> dict[str, dict]:
         """All that its results come from but the seed: commands, code, data, parameters."""
         made = {out["path"] for stage in self.stages.values() for out in stage.get("outs", [])}
-        return json.dumps(
-            {
-                name: {
-                    "cmd": stage.get("cmd"),
-                    "deps": {
-                        dep["path"]: dep.get("md5")
-                        for dep in stage.get("deps", [])
-                        if dep["path"] not in made
-                    },
-                    "params": {
-                        path: {key: value for key, value in values.items() if key != SEED}
-                        for path, values in stage.get("params", {}).items()
-                    },
-                }
-                for name, stage in self.stages.items()
-            },
-            sort_keys=True,
-        )
+        return {
+            name: {
+                "cmd": stage.get("cmd"),
+                "deps": {
+                    dep["path"]: dep.get("md5")
+                    for dep in stage.get("deps", [])
+                    if dep["path"] not in made
+                },
+                "params": {
+                    path: {key: value for key, value in values.items() if key != SEED}
+                    for path, values in stage.get("params", {}).items()
+                },
+            }
+            for name, stage in self.stages.items()
+        }
 
     def seeds(self) -> dict[int, "Revision"]:
         """Return the revisions that differ from this one in the seed alone, by seed.
@@ -146,8 +169,9 @@ class Revision:
             others |= {commit: Revision(name, commit), parent: Revision(parent[:7], parent)}
         found: dict[int, Revision] = {}
         for other in others.values():
-            if None not in (other.seed, other.accuracy) and other.setting == self.setting:
-                found.setdefault(other.seed, other)
+            with suppress(InputError):  # nobody asked for those of which a file cannot be read
+                if None not in (other.seed, other.accuracy) and other.setting == self.setting:
+                    found.setdefault(other.seed, other)
         return dict(sorted(found.items()))
 
 
@@ -204,22 +228,32 @@ def clone(before: Revision, after: Revision) -> Iterator[Path]:
     repository's objects; it holds no data.
     """
     with tempfile.TemporaryDirectory(prefix="review-") as scratch:
-        folder = Path(scratch)
-        source = (git("rev-parse", "--path-format=absolute", "--git-common-dir") or b"").decode()
-        words = ("clone", "--quiet", "--shared", "--no-checkout", source.strip(), scratch)
+        source = (git("rev-parse", "--path-format=absolute", "--git-common-dir") or b"").rstrip()
+        words = ("clone", "--quiet", "--shared", "--no-checkout", os.fsdecode(source), scratch)
         if git(*words) is None:
             raise InputError(
                 "Git cannot clone this repository; is it shallow? git fetch --unshallow"
             )
         for tag, revision in (("before", before), ("after", after)):
-            git("tag", "--no-sign", tag, revision.commit, folder=folder)
+            git("tag", "--no-sign", tag, revision.commit, folder=Path(scratch))
+        # Where the project is a folder of a larger repository, DVC works in that folder.
+        folder = Path(scratch, os.fsdecode((git("rev-parse", "--show-prefix") or b"").rstrip()))
+        folder.mkdir(parents=True, exist_ok=True)
         yield folder
 
 
 def dvc(folder: Path, *words: str) -> str:
     """Run dvc in a clone; return what it printed, "" where it fails."""
-    done = subprocess.run(["dvc", *words], cwd=folder, capture_output=True, text=True)
+    done = run_dvc(folder, *words)
     return done.stdout if done.returncode == 0 else ""
+
+
+def run_dvc(folder: Path, *words: str) -> subprocess.CompletedProcess:
+    """Run dvc in a clone, whether it fails or not."""
+    words = ("dvc", *words)
+    return subprocess.run(
+        words, cwd=folder, env=folder_environment(), capture_output=True, text=True
+    )
 
 
 def stale_stages(folder: Path, tag: str) -> list[str] | None:
@@ -231,8 +265,8 @@ def stale_stages(folder: Path, tag: str) -> list[str] | None:
         None where dvc cannot tell, as for a revision without a pipeline.
     """
     git("checkout", "--quiet", "--force", "--detach", tag, folder=folder)
-    words = ["dvc", "repro", "--allow-missing", "--dry"]
-    done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
+    folder.mkdir(parents=True, exist_ok=True)  # a revision may not have the folder
+    done = run_dvc(folder, "repro", "--allow-missing", "--dry")
     # The dry run of a stage fails where the stage would run and its data is not in Git.
     stale = re.findall(
         r"(?:Running stage|failed to reproduce) '([^']+)'", done.stdout + done.stderr

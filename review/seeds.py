@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from review.revision import Revision, clone, git, resolve, stale_stages
+from review.revision import Revision, clone, folder_environment, git, resolve, stale_stages
 from stages.console import InputError, progress, run
 from stages.params import Seed, StageParams, read_params
 
@@ -54,7 +54,7 @@ def dvc(*words: str, **environment: str) -> str:
             ["dvc", *words],
             capture_output=True,
             text=True,
-            env=os.environ | environment,
+            env=folder_environment() | environment,
         )
         if done.returncode == 0:
             return done.stdout

@@ -1,5 +1,6 @@
 """Tell a difference between two results from luck."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,8 @@ class Comparison:
     low, high : float
         Interval of ``after - before`` at `LEVEL`; NaN where nothing varies.
     p_value : float
-        Probability of a difference this large or larger if there were none.
+        Probability of a difference this large or larger if there were none; NaN where the
+        test needs a variance and nothing varies.
     test : str
         Name of the test.
     """
@@ -35,6 +37,8 @@ class Comparison:
     @property
     def verdict(self) -> str:
         """What a reviewer may say of the difference."""
+        if np.isnan(self.p_value):
+            return "cannot be told from noise"
         if not self.p_value < 1 - LEVEL:
             return "not distinguishable from noise"
         return "an improvement" if self.after > self.before else "a regression"
@@ -76,6 +80,36 @@ def same_images(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame | Non
     return matched if len(matched) == len(before) == len(after) > 0 else None
 
 
+def student(difference: float, *samples: np.ndarray) -> tuple[float, float, float]:
+    """Return the interval of a difference of means and its p value, by Student's t.
+
+    Parameters
+    ----------
+    difference : float
+        Of the means of two samples, or the mean of one sample of differences.
+    samples : ndarray, shape (N,)
+        One or two. The degrees of freedom are Welch's: for one sample, N - 1.
+
+    Returns
+    -------
+    low, high, p_value : float
+        NaN where nothing varies, or a sample has less than two values: SciPy's tests take
+        rounding for variance there, and warn.
+    """
+    if min(map(len, samples)) < 2:
+        return math.nan, math.nan, math.nan
+    # Less the first value: the variance is the same, and of equal values exactly 0.
+    errors = [np.var(sample - sample[0], ddof=1) / len(sample) for sample in samples]
+    error = math.sqrt(sum(errors))
+    if not error:
+        return math.nan, math.nan, math.nan
+    # As shares of the whole, so that the square of a small variance does not become 0.
+    shares = [one / sum(errors) for one in errors]
+    freedom = 1 / sum(s**2 / (len(n) - 1) for s, n in zip(shares, samples, strict=True))
+    low, high = stats.t.interval(LEVEL, freedom, difference, error)
+    return low, high, 2 * stats.t.sf(abs(difference) / error, freedom)
+
+
 def paired(before: np.ndarray, after: np.ndarray) -> PairedComparison:
     """Compare two models on the same images: exact McNemar test [1]_, paired interval [2]_.
 
@@ -93,12 +127,8 @@ def paired(before: np.ndarray, after: np.ndarray) -> PairedComparison:
        paired t interval of the differences.
     """
     fixed, broken = int((after & ~before).sum()), int((before & ~after).sum())
-    low = high = float("nan")
-    p_value = 1.0
-    if fixed + broken:
-        difference = stats.ttest_rel(after.astype(float), before.astype(float))
-        low, high = difference.confidence_interval(LEVEL)
-        p_value = stats.binomtest(fixed, fixed + broken).pvalue
+    low, high, _ = student((fixed - broken) / len(before), after.astype(float) - before)
+    p_value = stats.binomtest(fixed, fixed + broken).pvalue if fixed + broken else 1.0
     return PairedComparison(
         before.mean(), after.mean(), low, high, p_value, "exact McNemar", fixed, broken
     )
@@ -120,11 +150,10 @@ def unpaired(before: np.ndarray, after: np.ndarray) -> Comparison:
     .. [1] A. Agresti, "Categorical data analysis", section on comparing two proportions.
     """
     table = [[side.sum(), (~side).sum()] for side in (before, after)]
-    low = high = float("nan")
+    difference = after.mean() - before.mean()
+    low, high, _ = student(difference, before.astype(float), after.astype(float))
     p_value = 1.0
     if np.all(np.sum(table, axis=0)):  # neither all right nor all wrong
-        difference = stats.ttest_ind(after.astype(float), before.astype(float), equal_var=False)
-        low, high = difference.confidence_interval(LEVEL)
         p_value = stats.chi2_contingency(table, correction=False).pvalue
     return Comparison(before.mean(), after.mean(), low, high, p_value, "two proportions")
 
@@ -142,13 +171,13 @@ def over_seeds(before: list[float], after: list[float]) -> Comparison:
     .. [1] B. L. Welch, "The generalization of 'Student's' problem when several different
        population variances are involved", Biometrika 34, 1947.
     """
-    low = high = float("nan")
-    p_value = float(np.mean(before) == np.mean(after))
-    if np.std(before) or np.std(after):
-        difference = stats.ttest_ind(after, before, equal_var=False)
-        low, high = difference.confidence_interval(LEVEL)
-        p_value = difference.pvalue
-    return Comparison(np.mean(before), np.mean(after), low, high, p_value, "Welch")
+    sides = [np.asarray(side, float) for side in (before, after)]
+    # Less the first value, as in `student`: the mean of equal values is exactly theirs.
+    means = [side[0] + np.mean(side - side[0]) for side in sides]
+    low, high, p_value = student(means[1] - means[0], *sides)
+    if means[0] == means[1]:
+        p_value = 1.0
+    return Comparison(*means, low, high, p_value, "Welch")
 
 
 def probability(value: float) -> str:

@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from sklearn.datasets import load_digits
 
 import stages.images  # noqa: F401  sets OpenCV's limit, which holds only if set before its import
+from review.revision import folder_environment
 
 # How fast a machine is decides nothing about whether the code is right.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -97,7 +98,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> Path:
     return folder
 
 
-ENVIRONMENT = os.environ | {
+ENVIRONMENT = folder_environment() | {  # as outside of a hook, which may run these tests
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     "DVC_NO_ANALYTICS": "1",
     "GIT_AUTHOR_NAME": "test",

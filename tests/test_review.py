@@ -8,16 +8,20 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from review.__main__ import CAPS, COMMENT_LIMIT, comment, render
-from review.report import report
+from review.report import report, sentence_over_seeds
 from review.revision import resolve
+from review.significance import over_seeds, paired, unpaired
 from review.tables import Row
 from tests.conftest import ENVIRONMENT, command, commit, dvc, git, write_params
 
@@ -151,7 +155,7 @@ def test_other_test_images_are_two_proportions(history: Path) -> None:
 def test_missing_metrics_are_said(history: Path) -> None:
     changed(history, "missing", **{"metrics/evaluate.json": None, "plots/predictions.csv": None})
     output = review(history, "baseline", "missing")
-    assert "warning: missing has no test_accuracy in metrics/evaluate.json" in output
+    assert "warning: missing has no test_accuracy from 0 to 1 in metrics/evaluate.json" in output
     assert "cannot be compared" in reports(history)[0].splitlines()[0]
 
 
@@ -198,6 +202,115 @@ def test_a_mistake_is_one_line(history: Path, base: str, rev: str, line: str) ->
     output = command(history, sys.executable, "-m", "review", *words, fails=True)
     assert output.startswith(line)
     assert output.count("\n") == 1
+
+
+def test_a_variable_of_make_is_one_name(history: Path) -> None:
+    make = ("make", "--silent", "--assume-old", ".venv/installed", "review")
+    for name in ("--help", "a b", """'"$b`touch c`$(shell touch d)"""):
+        output = command(history, *make, "BASE=baseline", f"REV={name}", fails=True)
+        assert output.startswith(f"review: error: {name} is no revision of this repository")
+    assert not [name for name in ("c", "d") if (history / name).exists()]
+
+
+def test_a_hook_changes_nothing_but_the_reports(history: Path, tmp_path: Path) -> None:
+    git(history, "worktree", "add", "--quiet", "-b", "linked", str(tmp_path / "linked"), "main")
+    git(tmp_path, "init", "--quiet", "--bare", "remote")
+
+    def state() -> list[str]:
+        """Return heads, indexes and references of the repository."""
+        found = [git(history, "for-each-ref")]
+        for folder in (history, tmp_path / "linked"):
+            found += [git(folder, "symbolic-ref", "HEAD"), git(folder, "ls-files", "--stage")]
+            found += [git(folder, "status", "--short")]
+        return found
+
+    hook = f"#!/bin/sh\nexec {sys.executable} -m review --base baseline --rev better\n"
+    hooks = [history / ".git/hooks" / name for name in ("pre-commit", "pre-push")]
+    try:
+        for path in hooks:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(hook)
+            path.chmod(0o755)
+        before = state()
+        words = ("commit", "--allow-empty", "--message", "in a hook")
+        assert "review: review/report.md" in git(tmp_path / "linked", *words)
+        git(tmp_path / "linked", "update-ref", "refs/heads/linked", "HEAD~1")
+        assert state() == before
+        assert "review: review/report.md" in git(tmp_path / "linked", "push", "../remote", "linked")
+        assert state() == before
+        assert "Warning" not in reports(tmp_path / "linked")[1]
+    finally:
+        for path in hooks:
+            path.unlink(missing_ok=True)
+        git(history, "worktree", "remove", "--force", str(tmp_path / "linked"))
+        git(history, "branch", "-D", "linked")
+
+
+def test_a_folder_of_a_larger_repository(history: Path, improved: Path, tmp_path: Path) -> None:
+    git(tmp_path, "init", "--quiet", "--initial-branch=main")
+    folder = tmp_path / "models/of digits"
+    folder.mkdir(parents=True)
+    for name in ("baseline", "better"):
+        git(history, "archive", "--output", str(tmp_path / "archive.tar"), name)
+        shutil.unpack_archive(tmp_path / "archive.tar", folder)
+        (tmp_path / "archive.tar").unlink()
+        commit(tmp_path, name)
+        git(tmp_path, "tag", name)
+    review(folder, "baseline", "better")
+    markdown, html = reports(folder)
+    assert markdown.splitlines()[0] == reports(improved)[0].splitlines()[0]
+    assert "Warning" not in html
+    assert "| epochs | 1 | 4 |" in markdown
+    assert "| evaluate: test_accuracy |" in markdown
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        ("dvc.lock", "stages:\n"),
+        ("dvc.lock", "{}\n"),
+        ("dvc.lock", "- stages\n"),
+        ("dvc.lock", "schema: '2.0'\nstages: [load]\n"),
+        ("dvc.lock", "schema: '2.0'\nstages: {load: }\n"),
+        ("dvc.lock", "schema: '2.0'\nstages: {load: [cmd]}\n"),
+        ("dvc.lock", "schema: '2.0'\nstages: {load: {cmd: x, deps: {path: x}, params: [x]}}\n"),
+        ("metrics/evaluate.json", "[0.9]\n"),
+        ("metrics/evaluate.json", '"0.9"\n'),
+        ("metrics/evaluate.json", '{"test_accuracy": "high"}\n'),
+        ("metrics/evaluate.json", '{"test_accuracy": .nan}\n'),
+        ("metrics/evaluate.json", '{"test_accuracy": true}\n'),
+        ("metrics/evaluate.json", f'{{"test_accuracy": {10**400}}}\n'),
+        ("plots/predictions.csv", "image,predicted\na,1\n"),
+        ("plots/predictions.csv", "image,actual,predicted,confidence\n"),
+    ],
+)
+def test_a_file_of_another_form_is_none(
+    history: Path, monkeypatch: pytest.MonkeyPatch, path: str, content: str
+) -> None:
+    changed(history, "odd", **{path: content})
+    monkeypatch.chdir(history)
+    odd, sound = resolve("odd"), resolve("better")
+    assert (odd.stages == {}) == (path == "dvc.lock")
+    assert (odd.accuracy is None) == (path == "metrics/evaluate.json")
+    assert (odd.predictions is None) == (path == "plots/predictions.csv")
+    assert (list(odd.seeds()) == [42]) == (path == "plots/predictions.csv")
+    assert list(sound.seeds()) == [42]
+
+
+def test_files_of_another_form_are_reviewed(history: Path) -> None:
+    files = {
+        "dvc.lock": "stages:\n",
+        "metrics/evaluate.json": "[0.9]\n",
+        "plots/predictions.csv": "image\n",
+    }
+    changed(history, "odd", **files)
+    output = review(history, "odd", "better")
+    assert "Traceback" not in output
+    assert "warning: DVC cannot read the pipeline of odd." in output
+    assert "warning: odd has no test_accuracy from 0 to 1 in metrics/evaluate.json." in output
+    changed(history, "odd", **{"plots/predictions.csv": ""})
+    output = review(history, "odd", "better", fails=True)
+    assert output == "review: error: plots/predictions.csv of odd cannot be read\n"
 
 
 @pytest.mark.skipif(not shutil.which("chromedriver"), reason="no chromium-driver on this machine")
@@ -259,3 +372,70 @@ def test_seeds_go_on_where_they_were_interrupted(history: Path) -> None:
     assert f"| before | 42, 43, 44 | 3 | {np.mean(accuracies):.2%} |" in markdown
     assert "Over 3 and 3 seeds" in markdown
     assert "Welch p = 1.000: not distinguishable from noise" in markdown
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (
+            [0.9703] * 10,
+            [0.9703] * 2,
+            "+0.00 points, no difference between the seeds of a side: "
+            "not distinguishable from noise.",
+        ),
+        (
+            [0.99] * 2,
+            [0.9905] * 2,
+            "+0.05 points, no difference between the seeds of a side: cannot be told from noise.",
+        ),
+        ([0.97] * 9, [0.97, 0.98], "Welch p = 0.500: not distinguishable from noise."),
+    ],
+)
+def test_seeds_without_a_difference_prove_nothing(
+    before: list[float], after: list[float], said: str
+) -> None:
+    assert sentence_over_seeds(before, after).endswith(said)
+
+
+@given(st.integers(1, 10_000), st.data())
+@pytest.mark.filterwarnings("error")
+def test_seeds_are_compared_as_by_scipy(images: int, data: st.DataObject) -> None:
+    counts = st.lists(st.integers(max(0, images - 3), images), min_size=2, max_size=10)
+    before, after = data.draw(counts), data.draw(counts)
+    result = over_seeds([n / images for n in before], [n / images for n in after])
+    if len(set(before)) == len(set(after)) == 1:
+        assert (result.before, result.after) == (before[0] / images, after[0] / images)
+        assert np.isnan([result.low, result.high]).all()
+        assert result.p_value == 1 if before[0] == after[0] else np.isnan(result.p_value)
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = stats.ttest_ind(after, before, equal_var=False)
+        interval = expected.confidence_interval()
+    assert [result.low, result.high] == pytest.approx(np.divide(interval, images), abs=1e-9)
+    assert result.p_value == pytest.approx(expected.pvalue, rel=1e-6)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=30))
+@pytest.mark.filterwarnings("error")
+def test_images_are_compared_as_by_scipy(pairs: list[tuple[bool, bool]]) -> None:
+    before, after = np.array(pairs).T
+    fewer = after[len(after) // 2 :]
+    same, other = paired(before, after), unpaired(before, fewer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        together = stats.ttest_rel(after.astype(int), before.astype(int)).confidence_interval()
+        apart = stats.ttest_ind(fewer.astype(int), before.astype(int), equal_var=False)
+        apart = apart.confidence_interval()
+    if len(set(after.astype(int) - before)) == 1:
+        assert np.isnan([same.low, same.high]).all()
+    else:
+        assert [same.low, same.high] == pytest.approx(list(together), abs=1e-9)
+    if len(fewer) < 2 or len(set(before)) == len(set(fewer)) == 1:
+        assert np.isnan([other.low, other.high]).all()
+    else:
+        assert [other.low, other.high] == pytest.approx(list(apart), abs=1e-9)
+    for result in (same, other):
+        assert 0 < result.p_value <= 1
+        if result.verdict != "not distinguishable from noise":
+            assert (result.verdict == "an improvement") == (result.after > result.before)
