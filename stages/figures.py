@@ -72,7 +72,7 @@ def draw_samples(split: Split, classes: list[str], columns: int, path: Path) -> 
     if step > 1:
         title += f": {len(shown)} of the {len(classes):,} classes, one in {step}"
     names, fonts, wider = lettering(classes)
-    size = 0.55 * columns + 0.6 + 1.5 * wider, 0.55 * len(shown) + 0.5
+    size = 0.55 * columns + 0.6 + 1.65 * wider, 0.55 * len(shown) + 0.5
     with picture(path, size, fonts, layout="constrained") as figure:
         axes = figure.subplots()
         axes.set_anchor("E" if wider else "C")  # leaves the names the room at the left
