@@ -24,6 +24,7 @@ FOLDER = Path("review")
 TEMPLATES = Path(__file__).parent / "templates"
 COMMENT_LIMIT = 65_536  # characters that GitHub takes in a comment
 LONGEST = 80  # characters of a name or a value in a table
+JOINERS = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
 METHODS = (
     "Same test images: exact McNemar test (McNemar, Psychometrika 12, 1947), paired t interval of "
     "the difference (Agresti, Categorical Data Analysis). Different test images: chi-squared test "
@@ -36,7 +37,10 @@ CAPS = {"ROWS": 40, "MOVED": 5, "POINTS": 100, "IMAGES": 12}
 
 def shown(value: object, longest: int = LONGEST) -> str:
     """Return a text of one printable line, cut in the middle where it is too long."""
-    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
+    # Joiners hold emoji, Persian and Indian letters together; Python does not call them printable.
+    text = "".join(
+        c if c.isprintable() or c in JOINERS else "\N{REPLACEMENT CHARACTER}" for c in str(value)
+    )
     half = longest // 2
     return text if len(text) <= longest else f"{text[:half]}…{text[-half:]}"
 

@@ -18,6 +18,7 @@ from stages.console import InputError
 PREPARED = Path("data/prepared/test")
 BINS = 15  # as in `evaluate`
 PICTURES = 24  # of images newly right, and of images newly wrong
+NAMES = 100  # up to which a chart of classes is drawn: a browser stands still over a thousand
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,8 @@ def charts(folder: Path) -> list[dict]:
     """Return DVC's interactive plots of both revisions: title, Vega-Lite specification.
 
     Of the rows behind a plot only the columns that it shows are kept: the predictions of
-    10,000 images are megabytes otherwise.
+    10,000 images are megabytes otherwise. A plot of more than `NAMES` classes has no
+    specification.
     """
     with_pictures = folder / "static"  # dvc writes the PNG files that it compares too
     printed = dvc(folder, "plots", "diff", "before", "after", "--json", "-o", str(with_pictures))
@@ -95,13 +97,26 @@ def charts(folder: Path) -> list[dict]:
             spec = json.loads(content) if isinstance(content, str) else content
             values = spec.get("data", {}).pop("values", [])
             text = json.dumps(spec)
+            names = max((len({row.get(key) for row in values}) for key in named(spec)), default=0)
             shown = {key for row in values[:1] for key in row if json.dumps(key) in text}
             spec["data"] = {"values": [{k: row[k] for k in shown if k in row} for row in values]}
             spec.pop("$schema", None)  # the Vega of the page is newer
             title = spec.pop("title", None)
             title = title.get("text", name) if isinstance(title, dict) else title or name
-            found.append({"title": title, "wide": "facet" in spec, "spec": spec})
+            wide = "facet" in spec and names <= NAMES
+            drawn = spec if names <= NAMES else None
+            found.append({"title": title, "wide": wide, "names": names, "spec": drawn})
     return found
+
+
+def named(spec: object) -> set[str]:
+    """Return the fields that a Vega-Lite specification shows as names, not as numbers."""
+    if isinstance(spec, list):
+        return set().union(*map(named, spec))
+    if not isinstance(spec, dict):
+        return set()
+    own = {spec["field"]} if spec.get("type") == "nominal" and "field" in spec else set()
+    return own.union(*map(named, spec.values()))
 
 
 def curves(before: Revision, after: Revision, column: str) -> dict | None:

@@ -12,7 +12,7 @@ from review.significance import Comparison, PairedComparison, probability
 HIGHER_IS_BETTER = ("accuracy", "f1")
 LOWER_IS_BETTER = ("loss", "errors", "error")
 TESTED = ("test_accuracy", "errors")  # whose significance the test of the accuracies tells
-MOVED = 5  # confusions that are listed
+MOVED = 20  # confusions that are listed
 
 
 @dataclass(frozen=True)

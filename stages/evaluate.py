@@ -191,7 +191,7 @@ def main() -> None:
             if len(mistakes)
             else "No test image is misclassified"
         )
-        draw_misclassified(images, shown, title, output("misclassified.png"))
+        draw_misclassified(images, shown, classes, title, output("misclassified.png"))
     interval = f"{metrics['test_accuracy_low']:.4f} to {metrics['test_accuracy_high']:.4f}"
     print(
         f"Test Accuracy {metrics['test_accuracy']:.4f} (95% interval {interval}), "

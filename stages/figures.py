@@ -1,12 +1,29 @@
-"""Every picture that the project draws, as PNG files of the same bytes for the same data."""
+"""Every picture that the project draws, as PNG files of the same bytes for the same data.
+
+Names of classes are drawn as they are: what looks like mathematics is none, a long name is cut
+in the middle, and letters that Matplotlib's own font lacks are taken from a font of the machine.
+However many classes there are, a picture's size and the memory that it takes stay bounded.
+"""
 
 from __future__ import annotations
 
+import functools
+import unicodedata
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import matplotlib as mpl
 import numpy as np
+from matplotlib import font_manager
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ft2font import FT2Font
+from matplotlib.ticker import LogLocator
+from PIL import Image
 
 from stages.arrays import Split
 
@@ -14,10 +31,22 @@ if TYPE_CHECKING:
     import pandas as pd  # half a second that `load` has no use for
 
 DPI = 100
+SAMPLED = 40  # classes whose samples are drawn
+SAMPLE_PIXELS = 64  # of a sample's side, which is drawn 55 pixels long: more are reduced
+ANNOTATED = 30  # classes up to which each cell of a confusion matrix holds its number
+CELLS = 250  # rows and columns of a confusion matrix without numbers
+TICKS = 100  # names along a side of it
+CONFUSIONS = 25  # the most frequent ones, listed beside it
+NAME = 1.5  # inches at 10 points: a name is cut to that
+UNKNOWN = "\N{REPLACEMENT CHARACTER}"  # what a letter is drawn as that no font has
+JOINERS = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
+LEFT_TO_RIGHT = "\N{LEFT-TO-RIGHT MARK}"
 
 
 def draw_samples(split: Split, classes: list[str], columns: int, path: Path) -> None:
     """Draw examples of each class: a row a class, its name at the left.
+
+    Of more than `SAMPLED` classes every second is shown, or every third, and so on.
 
     Parameters
     ----------
@@ -30,20 +59,28 @@ def draw_samples(split: Split, classes: list[str], columns: int, path: Path) -> 
     path : Path
         The PNG file to write.
     """
-    height, width = split.images.shape[1:3]
-    sheet = np.zeros((len(classes) * height, columns * width), np.uint8)
-    for label in range(len(classes)):
+    step = -(-len(classes) // SAMPLED)
+    shown = range(0, len(classes), step)
+    factor = max(1, split.images.shape[1] // SAMPLE_PIXELS)
+    height, width = (-(-side // factor) for side in split.images.shape[1:3])
+    sheet = np.zeros((len(shown) * height, columns * width), np.uint8)
+    for row, label in enumerate(shown):
         for column, index in enumerate(np.flatnonzero(split.labels == label)[:columns]):
-            cell = np.s_[label * height :, column * width :]
-            sheet[cell][:height, :width] = split.images[index, :, :, 0]
-    figure = Figure(figsize=(0.55 * columns + 0.6, 0.55 * len(classes) + 0.5), layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(sheet, cmap="gray", vmin=0, vmax=255)
-    axes.set(title="Training images by label", xticks=[])
-    axes.set_yticks((np.arange(len(classes)) + 0.5) * height - 0.5, classes, fontsize=14)
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    figure.savefig(path, format="png", dpi=DPI)
+            cell = np.s_[row * height : (row + 1) * height, column * width : (column + 1) * width]
+            sheet[cell] = Image.fromarray(split.images[index, :, :, 0]).reduce(factor)
+    title = "Training images by label"
+    if step > 1:
+        title += f": {len(shown)} of the {len(classes):,} classes, one in {step}"
+    names, fonts, wider = lettering(classes)
+    size = 0.55 * columns + 0.6 + 1.65 * wider, 0.55 * len(shown) + 0.5
+    with picture(path, size, fonts, layout="constrained") as figure:
+        axes = figure.subplots()
+        axes.set_anchor("E" if wider else "C")  # leaves the names the room at the left
+        axes.imshow(sheet, cmap="gray", vmin=0, vmax=255)
+        axes.set(title=title, xticks=[])
+        axes.set_yticks((np.arange(len(shown)) + 0.5) * height - 0.5, names[::step], fontsize=14)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
 
 
 def draw_curves(training: pd.DataFrame, quantity: str, path: Path) -> None:
@@ -58,24 +95,27 @@ def draw_curves(training: pd.DataFrame, quantity: str, path: Path) -> None:
     path : Path
         The PNG file to write.
     """
-    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
-    axes = figure.subplots()
-    for split, marker in (("train", "o"), ("validation", "s")):
-        axes.plot(
-            training["epoch"],
-            training[f"{split}_{quantity}"],
-            marker=marker if len(training) <= 50 else None,
-            label=f"{split.capitalize()} {quantity}",
-        )
-    axes.set(title=f"Model {quantity.capitalize()}", xlabel="Epochs", ylabel=quantity.capitalize())
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(path, format="png", dpi=DPI)
+    with picture(path, (6.4, 4.4), layout="constrained") as figure:
+        axes = figure.subplots()
+        for split, marker in (("train", "o"), ("validation", "s")):
+            axes.plot(
+                training["epoch"],
+                training[f"{split}_{quantity}"],
+                marker=marker if len(training) <= 50 else None,
+                label=f"{split.capitalize()} {quantity}",
+            )
+        title = f"Model {quantity.capitalize()}"
+        axes.set(title=title, xlabel="Epochs", ylabel=quantity.capitalize())
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend()
 
 
 def draw_confusion_matrix(matrix: np.ndarray, classes: list[str], path: Path) -> None:
-    """Draw a confusion matrix as an annotated heatmap.
+    """Draw a confusion matrix as a heatmap.
+
+    Up to `ANNOTATED` classes each cell holds its number. Of more classes the colours say how
+    many images there are, and the most frequent confusions are listed beside them.
 
     Parameters
     ----------
@@ -86,20 +126,81 @@ def draw_confusion_matrix(matrix: np.ndarray, classes: list[str], path: Path) ->
     path : Path
         The PNG file to write.
     """
+    draw = draw_annotated_matrix if len(classes) <= ANNOTATED else draw_large_matrix
+    draw(matrix, lettering(classes), path)
+
+
+def draw_annotated_matrix(matrix: np.ndarray, classes: Lettering, path: Path) -> None:
+    """Draw a confusion matrix with a number in each cell; see `draw_confusion_matrix`."""
     import seaborn as sns  # nobody else needs it, and it takes a second to import
 
-    side = max(4.0, 0.62 * len(classes))
-    figure = Figure(figsize=(side + 1.8, side), layout="constrained")
-    axes = figure.subplots()
-    sns.heatmap(
-        matrix, annot=True, fmt="d", cmap="Blues", xticklabels=classes, yticklabels=classes, ax=axes
-    )
-    axes.set(title="Confusion Matrix", xlabel="Predicted", ylabel="Actual")
-    axes.tick_params(axis="y", rotation=0)
-    figure.savefig(path, format="png", dpi=DPI)
+    names, fonts, wider = classes
+    side = max(4.0, 0.62 * len(names))
+    upright = wider > 0.45  # names along the bottom, which would overlap
+    size = side + 1.8 + wider, side + wider * upright
+    with picture(path, size, fonts, layout="constrained") as figure:
+        # seaborn draws the unfinished figure, to see whether names overlap: it is to be laid
+        # out when it is finished.
+        figure.set_layout_engine("none")
+        axes = figure.subplots()
+        sns.heatmap(
+            matrix, annot=True, fmt="d", cmap="Blues", xticklabels=names, yticklabels=names, ax=axes
+        )
+        axes.set(title="Confusion Matrix", xlabel="Predicted", ylabel="Actual")
+        axes.tick_params(axis="x", rotation=90 if upright else 0)
+        axes.tick_params(axis="y", rotation=0)
+        figure.set_layout_engine("constrained")
 
 
-def draw_misclassified(images: np.ndarray, mistakes: pd.DataFrame, title: str, path: Path) -> None:
+def draw_large_matrix(matrix: np.ndarray, classes: Lettering, path: Path) -> None:
+    """Draw a confusion matrix of many classes in colours; see `draw_confusion_matrix`."""
+    names, fonts, _ = classes
+    count = len(names)
+    block = -(-count // CELLS)  # classes that share a cell
+    edges = np.arange(0, count, block)
+    sums = np.add.reduceat(np.add.reduceat(matrix, edges, axis=0), edges, axis=1)
+    ticks = np.arange(0, count, -(-count // TICKS))
+    labels = [names[tick] for tick in ticks]
+    small = {"fontsize": min(9, 700 / len(ticks))}
+
+    confusions = np.where(np.eye(count, dtype=bool), 0, matrix).ravel()
+    found = np.count_nonzero(confusions)
+    order = np.argsort(-confusions, kind="stable")[: min(found, CONFUSIONS)]
+    pairs = [f"{names[cell // count]} → {names[cell % count]}" for cell in order]
+
+    with picture(path, (21, 13.5), fonts, layout="constrained") as figure:
+        figure.suptitle(f"Confusion Matrix of {count:,} classes", fontsize=16)
+        axes, beside = figure.subplots(1, 2, width_ratios=(13, 3.5))
+        # Empty cells are white, and a single image is already well visible.
+        blues = LinearSegmentedColormap.from_list("", mpl.colormaps["Blues"]([0.35, 0.7, 1.0]))
+        drawn = axes.imshow(
+            np.ma.masked_equal(sums, 0),
+            cmap=blues,
+            norm=LogNorm(1, max(2, sums.max())),
+            extent=(0, len(edges) * block, len(edges) * block, 0),
+            interpolation="nearest",
+        )
+        title = f"a cell adds up {block} x {block} classes" if block > 1 else ""
+        axes.set(title=title, xlabel="Predicted", ylabel="Actual", xlim=(0, count), ylim=(count, 0))
+        axes.set_xticks(ticks + 0.5, labels, rotation=90, **small)
+        axes.set_yticks(ticks + 0.5, labels, **small)
+        scale = {"ticks": LogLocator(subs=(1, 2, 5)), "format": "{x:,.0f}"}
+        figure.colorbar(drawn, label="Number of images", shrink=0.6, pad=0.01, **scale)
+        bars = beside.barh(range(len(order)), confusions[order], color=blues(0.4))
+        beside.bar_label(bars, padding=3)
+        title = f"The {len(order)} most frequent of {found:,} confusions"
+        title += "\nactual → predicted, number of images"
+        beside.set_title(title if found else "No image is misclassified", loc="right")
+        beside.set_yticks(range(len(order)), pairs)
+        beside.set(xticks=[], ylim=(CONFUSIONS - 0.5, -0.5))
+        beside.margins(x=0.15)
+        beside.tick_params(length=0)
+        beside.spines[["top", "right", "bottom"]].set_visible(False)
+
+
+def draw_misclassified(
+    images: np.ndarray, mistakes: pd.DataFrame, classes: list[str], title: str, path: Path
+) -> None:
     """Draw misclassified images, each with what was predicted, what it is, how confidently.
 
     Parameters
@@ -108,22 +209,174 @@ def draw_misclassified(images: np.ndarray, mistakes: pd.DataFrame, title: str, p
         The images to draw, in order.
     mistakes : DataFrame
         Their ``actual``, ``predicted`` and ``confidence``, from 0 to 1.
+    classes : list of str
+        Names of the classes, by label.
     title : str
         What they are, above them.
     path : Path
         The PNG file to write.
     """
+    names, fonts, wider = lettering(classes)
+    drawn = dict(zip(classes, names, strict=True))
     columns = 6
     rows = max(1, -(-len(images) // columns))
-    figure = Figure(figsize=(1.5 * columns, 1.95 * rows + 0.5))
-    axes = figure.add_axes((0.01, 0, 0.98, 1 - 0.5 / figure.get_figheight()))
-    axes.set_axis_off()
-    for index, (image, mistake) in enumerate(zip(images, mistakes.itertuples(), strict=True)):
-        left, top = index % columns, index // columns * 1.3
-        extent = (left + 0.04, left + 0.96, top + 1.26, top + 0.34)
-        axes.imshow(image, cmap="gray", vmin=0, vmax=255, extent=extent, aspect="auto")
-        words = f"predicted {mistake.predicted} ({mistake.confidence:.0%})\nactual {mistake.actual}"
-        axes.text(left + 0.5, top + 0.3, words, ha="center", va="bottom", fontsize=9)
-    axes.set(xlim=(0, columns), ylim=(1.3 * rows, 0))  # a picture is 1 high, its lines 0.3
-    figure.suptitle(title)
-    figure.savefig(path, format="png", dpi=DPI)
+    width = max(1.5, 1.3 + 0.9 * wider)  # inches of a column, of which an image takes 1.5
+    half = 0.46 * 1.5 / width
+    with picture(path, (width * columns, 1.95 * rows + 0.5), fonts) as figure:
+        axes = figure.add_axes((0.01, 0, 0.98, 1 - 0.5 / figure.get_figheight()))
+        axes.set_axis_off()
+        for index, (image, mistake) in enumerate(zip(images, mistakes.itertuples(), strict=True)):
+            left, top = index % columns, index // columns * 1.3
+            middle = left + 0.5
+            extent = (middle - half, middle + half, top + 1.26, top + 0.34)
+            axes.imshow(image, cmap="gray", vmin=0, vmax=255, extent=extent, aspect="auto")
+            words = (
+                f"predicted {drawn[mistake.predicted]} ({mistake.confidence:.0%})\n"
+                f"actual {drawn[mistake.actual]}"
+            )
+            axes.text(middle, top + 0.3, words, ha="center", va="bottom", fontsize=9)
+        axes.set(xlim=(0, columns), ylim=(1.3 * rows, 0))  # a picture is 1 high, its lines 0.3
+        figure.suptitle(title)
+
+
+@contextmanager
+def picture(
+    path: Path, size: tuple[float, float], fonts: list[str] | None = None, layout: str | None = None
+) -> Iterator[Figure]:
+    """Give a figure to draw on and write it as a PNG file in the end.
+
+    Parameters
+    ----------
+    path : Path
+        The PNG file to write.
+    size : tuple of float
+        Width and height in inches.
+    fonts : list of str, optional
+        Families to take letters from that Matplotlib's own font lacks, from `lettering`.
+    layout : str, optional
+        Name of Matplotlib's layout engine.
+    """
+    family = [*mpl.rcParams["font.family"], *(fonts or [])]
+    with mpl.rc_context({"font.family": family, "text.parse_math": False}):
+        figure = Figure(figsize=size, layout=layout)
+        FigureCanvasAgg(figure)  # without it, each text that is measured takes a canvas of its own
+        yield figure
+        figure.savefig(path, format="png", dpi=DPI)
+
+
+class Lettering(NamedTuple):
+    """How to write the names of the classes.
+
+    Attributes
+    ----------
+    names : list of str
+        The names: cut in the middle where they are too long, with a mark for each letter that
+        cannot be drawn.
+    fonts : list of str
+        Families to take letters from that Matplotlib's own font lacks.
+    width : float
+        By how much the longest name is wider than a digit, in inches at 10 points.
+    """
+
+    names: list[str]
+    fonts: list[str]
+    width: float
+
+
+def lettering(classes: list[str]) -> Lettering:
+    """Find out how to write the names of the classes."""
+    names = ["".join(UNKNOWN if unprintable(c) else c for c in name) for name in classes]
+    fonts, missing = fonts_for(frozenset().union(*names))
+    marks = str.maketrans(dict.fromkeys(missing, UNKNOWN))
+    font = font_of([*mpl.rcParams["font.family"], *fonts])
+    font.set_size(100, DPI)
+
+    @functools.cache
+    def width_of(letter: str) -> float:
+        if unicodedata.category(letter) in ("Mn", "Me", "Cf"):  # an accent, a joiner
+            return 0.0
+        font.set_text(letter)
+        return font.get_width_height()[0] / 64 / DPI / 10  # in 64ths of a pixel, at 100 points
+
+    def width(text: str) -> float:
+        return sum(map(width_of, text))  # fast enough for thousands of long names
+
+    names = [cut(name.translate(marks), width) for name in names]
+    wider = max(map(width, names)) - width("0")
+    return Lettering([one_direction(name) for name in names], fonts, max(0, wider))
+
+
+def unprintable(letter: str) -> bool:
+    """Tell whether a letter is one that is not to be drawn, such as a line break."""
+    kind = unicodedata.category(letter)
+    return (kind.startswith("C") or kind in ("Zl", "Zp")) and letter not in JOINERS
+
+
+def cut(text: str, width: Callable[[str], float]) -> str:
+    """Cut a text in the middle where it is wider than `NAME`."""
+
+    def kept(letters: int) -> str:
+        return f"{text[: -(-letters // 2)]}…{text[len(text) - letters // 2 :]}"
+
+    if width(text) <= NAME:
+        return text
+    return kept(bisect_right(range(len(text)), NAME, key=lambda n: width(kept(n))) - 1)
+
+
+def one_direction(name: str) -> str:
+    """Keep a name in letters written from right to left from reordering what stands beside it."""
+    turns = any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in name)
+    return f"{LEFT_TO_RIGHT}{name}{LEFT_TO_RIGHT}" if turns else name
+
+
+def font_of(families: list[str]) -> FT2Font:
+    """Return the font that Matplotlib uses for these families."""
+    wanted = [font_manager.FontProperties(family=[family]) for family in families]
+    return font_manager.get_font([font_manager.findfont(properties) for properties in wanted])
+
+
+@functools.cache
+def fonts_for(letters: frozenset[str]) -> tuple[list[str], set[str]]:
+    """Find fonts on this machine for the letters that Matplotlib's own font lacks.
+
+    The font that has the most of them comes first, then the one that has the most of the rest;
+    among equals a regular sans serif one, then the first by name. The fonts are looked up
+    afresh, for those that Matplotlib remembers may be from before one was installed.
+
+    Returns
+    -------
+    fonts : list of str
+        Families, in the order in which to try them.
+    missing : set of str
+        Letters that no font has; a line on the console says so.
+    """
+    own = font_of(mpl.rcParams["font.family"])
+    missing = {letter for letter in letters if not own.get_char_index(ord(letter))}
+    candidates = []
+    for path in font_manager.findSystemFonts() if missing else []:
+        try:
+            font = FT2Font(path)
+        except (RuntimeError, OSError):  # a damaged file
+            continue
+        has = {letter for letter in missing if font.get_char_index(ord(letter))}
+        # macOS has a font of placeholders for every letter.
+        if has and font.scalable and "lastresort" not in font.family_name.lower():
+            plain = font.style_name not in ("Regular", "Book"), "Serif" in font.family_name
+            candidates.append((has, plain, font.family_name, path))
+    fonts = []
+    while candidates:
+        candidates.sort(key=lambda entry: (-len(entry[0]), *entry[1:]))
+        has, _, family, path = candidates[0]
+        font_manager.fontManager.addfont(path)
+        fonts.append(family)
+        missing -= has
+        candidates = [(left, *rest) for found, *rest in candidates if (left := found - has)]
+    if missing:
+        listed = [f"{letter} (U+{ord(letter):04X})" for letter in sorted(missing)]
+        more = f" and {len(listed) - 5} more" if len(listed) > 5 else ""
+        print(
+            f"pictures: no font here has {', '.join(listed[:5])}{more}: drawn as {UNKNOWN}; "
+            "install one that has, as of Debian's fonts-noto-cjk, fonts-noto-core, fonts-symbola",
+            flush=True,
+        )
+    return fonts, missing

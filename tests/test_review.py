@@ -181,6 +181,31 @@ def test_names_are_never_markup(history: Path) -> None:
     assert "@team" not in reports(history)[0]
 
 
+def test_many_classes_are_cut_not_hung_on(history: Path) -> None:
+    classes = [f"kind {number} of 👨\N{ZERO WIDTH JOINER}👧" for number in range(250)]
+    for name, wrong in (("many-1", 3), ("many-2", 4)):
+        table = predictions(history, "better")
+        table = pd.concat([table] * 3)[: len(classes)]
+        table["image"] = [f"test/{number}" for number in range(len(table))]
+        table["actual"] = table["predicted"] = classes
+        table.iloc[::wrong, table.columns.get_loc("predicted")] = classes[7]
+        shares = pd.DataFrame({"class": classes, "precision": 1 / wrong, "recall": 1, "f1": 1})
+        changed(
+            history,
+            name,
+            **{
+                "plots/predictions.csv": table.to_csv(index=False),
+                "plots/per_class.csv": shares.to_csv(index=False),
+            },
+        )
+    review(history, "many-1", "many-2")
+    markdown, html = reports(history)
+    assert html.count("Not drawn: 250 classes are too many") == 4
+    assert "and 150 more, which plots/per_class.csv has" in html
+    assert html.count(classes[7]) < 250
+    assert "Those that moved most, of 250" in markdown
+
+
 def test_a_comment_of_long_names_still_fits(history: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(history)
     context = report(resolve("baseline"), resolve("better")) | {"methods": ""}
