@@ -154,7 +154,8 @@ def calibration(before: Revision, after: Revision) -> list[dict]:
         table = side.table("plots/calibration.csv", ["confidence", "accuracy", "images"])
         if table is None:
             continue
-        table = table.apply(pd.to_numeric, errors="coerce").dropna()
+        table = table.apply(pd.to_numeric, errors="coerce")
+        table = table[np.isfinite(table).all(axis=1)]
         for row in table.itertuples():
             # `evaluate` closes its bins at the right.
             number = max(0, int(np.ceil(row.confidence * BINS)) - 1)

@@ -1,6 +1,7 @@
 """What differs between two revisions, as rows of tables."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,8 +42,8 @@ def changed_parameters(folder: Path) -> list[Row]:
     changes = json.loads(dvc(folder, "params", "diff", "before", "after", "--json") or "{}")
     return [
         Row(name, number(values.get("old")), number(values.get("new")))
-        for parameters in changes.values()
-        for name, values in parameters.items()
+        for _, parameters in sorted(changes.items())
+        for name, values in sorted(parameters.items())
     ]
 
 
@@ -50,6 +51,8 @@ def direction(name: str, change: float) -> str:
     """Say whether a change of a metric is for the better, as far as its name tells."""
     if not change:
         return "same"
+    if not math.isfinite(change):
+        return ""
     if name.endswith(HIGHER_IS_BETTER) or name.startswith("test_accuracy"):
         return "better" if change > 0 else "worse"
     if name.endswith(LOWER_IS_BETTER):
