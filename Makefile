@@ -1,7 +1,15 @@
 # Everything runs in .venv, which is made from the two locks when they change.
 PYTHON ?= python3
-WORKERS ?= 2
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+# The defaults of what users give. Exported, so that programs get it whatever characters it holds.
+JOBS ?= 1
+N ?= 5
+NAME ?=
+SEED ?= 42
+SET ?=
+WORKERS ?= 2
+export JOBS N NAME SEED SET WORKERS
 
 .PHONY: repro cluster queue recipe results fashion test current review seeds bench style audit lock clean
 
@@ -9,19 +17,13 @@ repro: .venv/installed  ## get the data and run what changed of the pipeline
 	dvc repro
 
 cluster: .venv/installed  ## train on WORKERS processes of this machine, as on so many machines
-	dvc repro load define
-	python cluster.py $(WORKERS)
+	@python cluster.py -- "$$WORKERS"
 
-# Each job gets its share of the cores, by TensorFlow's own settings.
-JOBS ?= 1
-THREADS = $(shell echo $$(( $$(nproc) > $(JOBS) ? $$(nproc) / $(JOBS) : 1 )))
 queue: .venv/installed  ## run the queued experiments, JOBS at a time
-	TF_NUM_INTRAOP_THREADS=$(THREADS) TF_NUM_INTEROP_THREADS=$(THREADS) \
-	  dvc queue start --jobs $(JOBS)
+	@python -m review.queue -- "$$JOBS"
 
-SEED ?= 42
 recipe: .venv/installed  ## run a recipe as an experiment: make recipe NAME=fast SEED=43 SET=epochs=3
-	@python -m recipes.run "$(NAME)" "$(SEED)" $(SET)
+	@python -m recipes.run -- "$$NAME" "$$SEED" "$$SET"
 
 results: fashion  ## run all recipes with five seeds, as far as that is not done: 90 minutes
 	dvc repro --quiet data/dvc.yaml
@@ -45,7 +47,7 @@ review: .venv/installed  ## compare REV (default: HEAD) with BASE (default: wher
 	@python -m review $(if $(BASE),--base "$(BASE)") $(if $(REV),--rev "$(REV)")
 
 seeds: .venv/installed  ## run the current settings with N seeds (default: 5), as experiments
-	@python -m review.seeds $(N)
+	@python -m review.seeds -- "$$N"
 
 bench: .venv/installed  ## measure against what users would run instead: about half an hour
 	python bench/run.py
