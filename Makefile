@@ -1,6 +1,5 @@
 # Everything runs in .venv, which is made from the two locks when they change.
 PYTHON ?= python3
-WORKERS ?= 2
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 # Git tells its hooks by variables which repository is meant. What runs here goes by its folder:
@@ -9,7 +8,11 @@ unexport $(filter-out GIT_CONFIG%,$(shell git rev-parse --local-env-vars))
 
 # What a variable holds as one word, of which neither make nor the shell reads anything.
 quoted = '$(subst ','\'',$(value $1))'
-unexport BASE REV
+unexport BASE JOBS N NAME REV SEED SET WORKERS
+JOBS ?= 1
+N ?= 5
+SEED ?= 42
+WORKERS ?= 2
 
 .PHONY: repro cluster queue recipe results fashion test current review seeds bench style audit lock clean
 
@@ -17,19 +20,13 @@ repro: .venv/installed  ## get the data and run what changed of the pipeline
 	dvc repro
 
 cluster: .venv/installed  ## train on WORKERS processes of this machine, as on so many machines
-	dvc repro load define
-	python cluster.py $(WORKERS)
+	@python cluster.py -- $(call quoted,WORKERS)
 
-# Each job gets its share of the cores, by TensorFlow's own settings.
-JOBS ?= 1
-THREADS = $(shell echo $$(( $$(nproc) > $(JOBS) ? $$(nproc) / $(JOBS) : 1 )))
 queue: .venv/installed  ## run the queued experiments, JOBS at a time
-	TF_NUM_INTRAOP_THREADS=$(THREADS) TF_NUM_INTEROP_THREADS=$(THREADS) \
-	  dvc queue start --jobs $(JOBS)
+	@python -m review.queue -- $(call quoted,JOBS)
 
-SEED ?= 42
 recipe: .venv/installed  ## run a recipe as an experiment: make recipe NAME=fast SEED=43 SET=epochs=3
-	@python -m recipes.run "$(NAME)" "$(SEED)" $(SET)
+	@python -m recipes.run -- $(call quoted,NAME) $(call quoted,SEED) $(call quoted,SET)
 
 results: fashion  ## run all recipes with five seeds, as far as that is not done: 90 minutes
 	dvc repro --quiet data/dvc.yaml
@@ -53,7 +50,7 @@ review: .venv/installed  ## compare REV (default: HEAD) with BASE (default: wher
 	@python -m review --base=$(call quoted,BASE) --rev=$(call quoted,REV)
 
 seeds: .venv/installed  ## run the current settings with N seeds (default: 5), as experiments
-	@python -m review.seeds $(N)
+	@python -m review.seeds -- $(call quoted,N)
 
 bench: .venv/installed  ## measure against what users would run instead: about half an hour
 	python bench/run.py

@@ -1,7 +1,7 @@
 """Train on several processes of this machine, as on so many machines: a trial.
 
-Usage: python cluster.py WORKERS. The chief runs under `dvc repro`, as on the machine where one
-works; the other workers are started as on the other machines.
+Usage: python cluster.py WORKERS. What `train` needs is made first. The chief runs under `dvc
+repro`, as on the machine where one works; the other workers are started as on the other machines.
 """
 
 import argparse
@@ -12,8 +12,10 @@ import socket
 import subprocess
 import sys
 
-from stages.console import run
+from review.commands import whole_number
+from stages.console import run, run_program
 
+NEEDED = ("-m", "dvc", "repro", "load", "define")
 TRAIN = ("-m", "stages.train")
 REPRO = ("-m", "dvc", "repro", "--force", "--single-item", "train")
 
@@ -29,9 +31,12 @@ def free_ports(number: int) -> list[int]:
 
 def main() -> int:
     """Run the workers; return the chief's exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("workers", type=int, help="number of processes")
-    number = parser.parse_args().workers
+    parser = argparse.ArgumentParser(prog="make cluster", description=__doc__.splitlines()[0])
+    parser.add_argument("workers", metavar="WORKERS", help="number of processes")
+    number = whole_number("WORKERS", parser.parse_args().workers, 1)
+    made = run_program([sys.executable, *NEEDED])
+    if made.returncode:
+        return made.returncode
     addresses = [f"127.0.0.1:{port}" for port in free_ports(number)]
 
     def start(rank: int, words: tuple[str, ...], **options: object) -> subprocess.Popen:

@@ -21,13 +21,15 @@ import pandas as pd
 from scipy import stats
 
 from recipes.run import FOLDER, RECIPES, command, read_recipe
+from review.commands import brought_along
+from review.revision import git
 from stages.console import InputError, run_program
 from stages.console import run as run_main
 from stages.figures import draw_misclassified
 from stages.images import decode, open_dataset
 from stages.load import LoadParams
 from stages.outputs import replacing
-from stages.params import read_params
+from stages.params import PARAMS, parse_yaml, read_params
 
 SEEDS = range(42, 47)
 RESULTS, ERRORS, PICTURE = (FOLDER / f for f in ("results.csv", "errors.csv", "errors.png"))
@@ -53,18 +55,35 @@ def is_done(results: pd.DataFrame, recipe: str, seed: int) -> bool:
     return bool((same & (results["settings"] == settings(recipe))).any())
 
 
+def check_committed() -> None:
+    """Check that a run, which is named after HEAD, is one of HEAD.
+
+    Raises
+    ------
+    InputError
+        If the working tree differs from HEAD, but in what this program writes.
+    """
+    written = (*(f"recipes/{path.name}" for path in (RESULTS, ERRORS, PICTURE)), *PAGES)
+    words = ("--untracked-files=no", "--", ".", *(f":(exclude){path}" for path in written))
+    changed = (git("status", "--porcelain", *words) or b"").decode().splitlines()
+    if changed:
+        names = ", ".join(line[3:] for line in changed)
+        raise InputError(f"the working tree differs from HEAD in {names}; commit or undo it first")
+
+
 def run(recipe: str, seed: int) -> None:
     """Run an experiment and keep its results in place of earlier ones.
 
     The training time is what `train` says of its epochs, validation included, without the
     import of TensorFlow.
     """
+    check_committed()
     print(f"results: {recipe}, seed {seed}", flush=True)
     head = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], text=True).strip()
     name = f"{recipe}-{seed}-{head}"
     words = [*command(recipe, seed, name), "--temp", "--force"]
-    if "dataset" in read_recipe(recipe):  # DVC takes along by itself what it tracks
-        words += ["--copy-paths", str(read_recipe(recipe)["dataset"])]
+    params = parse_yaml(PARAMS.read_bytes(), str(PARAMS)) | read_recipe(recipe)
+    words += brought_along(str(params["dataset"]))
     done = run_program(words, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         raise InputError(f"`{' '.join(words)}` failed; what is above says why")

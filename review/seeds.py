@@ -1,6 +1,6 @@
 """Run the current settings with several seeds, as DVC experiments of the queue.
 
-    python -m review.seeds [N]
+    python -m review.seeds N
 
 The seeds are that of params.yaml and the N - 1 that follow. What is there already is not run
 again; whoever interrupts it may start it again.
@@ -13,12 +13,14 @@ import time
 from pathlib import Path
 
 import numpy as np
+from pydantic import Field
 
+from review.commands import brought_along, whole_number
+from review.queue import QUEUED, RUNNING, put_back_dead, start_workers, statuses
 from review.revision import Revision, clone, folder_environment, git, resolve, stale_stages
-from stages.console import InputError, progress, run
+from stages.console import InputError, progress, run, run_program
 from stages.params import Seed, StageParams, read_params
 
-WAITING = ("Queued", "Running")
 POLL = 5  # seconds
 
 
@@ -26,6 +28,7 @@ class SeedsParams(StageParams):
     """What is read of params.yaml."""
 
     seed: Seed
+    dataset: str = Field(min_length=1, description="the path of a folder or zip archive")
 
 
 def check_committed(head: Revision) -> None:
@@ -47,66 +50,67 @@ def check_committed(head: Revision) -> None:
         )
 
 
-def dvc(*words: str, **environment: str) -> str:
-    """Run dvc, as often as another dvc holds its lock; return what it prints on success."""
+def dvc(*words: str) -> None:
+    """Run dvc, as often as another dvc holds its lock."""
     while True:
-        done = subprocess.run(
-            ["dvc", *words],
-            capture_output=True,
-            text=True,
-            env=folder_environment() | environment,
-        )
+        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+        done = run_program(["dvc", *words], env=folder_environment(), **pipes)
         if done.returncode == 0:
-            return done.stdout
+            return
         if "Unable to acquire lock" not in done.stderr:
             raise InputError(f"dvc {' '.join(words)}: {done.stderr.strip()}")
         time.sleep(1)
 
 
-def queued() -> dict[str, str]:
-    """Return the status of the experiments in DVC's queue by name: Queued, Running, Failed."""
-    rows = [line.split() for line in dvc("queue", "status").splitlines()[1:]]
-    return {row[1]: row[-1] for row in rows if len(row) > 3}
-
-
 def run_queue(names: set[str]) -> None:
-    """Work through DVC's queue until none of the experiments waits; jobs share the cores."""
-    cores = os.cpu_count() or 1
-    jobs = min(len(names), cores)
-    threads = str(max(1, cores // jobs))
+    """Work through DVC's queue until none of the experiments waits; jobs share the cores.
+
+    Raises
+    ------
+    InputError
+        If the worker of an experiment was killed again after that was put back.
+    """
+    jobs = min(len(names), os.cpu_count() or 1)
+    killed = set()
     with progress("seeds", len(names), "experiments") as bar:
-        while waiting := {n for n, status in queued().items() if status in WAITING} & names:
-            # Again: a worker of the queue that has ended is replaced, one that runs stays.
-            dvc(
-                *("queue", "start", "--jobs", str(jobs)),
-                TF_NUM_INTRAOP_THREADS=threads,
-                TF_NUM_INTEROP_THREADS=threads,
-            )
+        while True:
+            dead = set(put_back_dead()) & names
+            if dead & killed:
+                raise InputError(
+                    f"the worker of {', '.join(sorted(dead & killed))} was killed twice; is there "
+                    "memory enough? Start again to go on"
+                )
+            killed |= dead
+            found = statuses()
+            waiting = {name for name in names if found.get(name) in (QUEUED, RUNNING)}
             bar.update(len(names) - len(waiting) - bar.n)
+            if not waiting:
+                return
+            if QUEUED in found.values():  # without, workers would never end, and none seem dead
+                start_workers(jobs)
             time.sleep(POLL)
 
 
 def main() -> None:
     """Run what is missing, then say mean and standard deviation."""
     parser = argparse.ArgumentParser(prog="make seeds", description=__doc__.splitlines()[0])
-    parser.add_argument("n", nargs="?", default=5, type=int, help="number of seeds, default 5")
-    n = parser.parse_args().n
-    if n < 2:
-        raise InputError(f"N is {n}; it must be 2 or more")
+    parser.add_argument("n", metavar="N", help="number of seeds")
+    n = whole_number("N", parser.parse_args().n, 2)
     if not Path("dvc.yaml").is_file():
         raise InputError("there is no dvc.yaml here; run from the root of the repository")
-    head, first = resolve("HEAD"), read_params(SeedsParams).seed
+    head, params = resolve("HEAD"), read_params(SeedsParams)
     check_committed(head)
-    names = {seed: f"seed-{seed}-{head.commit[:7]}" for seed in range(first, first + n)}
+    names = {seed: f"seed-{seed}-{head.commit[:7]}" for seed in range(params.seed, params.seed + n)}
 
     missing = {seed: name for seed, name in names.items() if seed not in head.seeds()}
-    known = queued() if missing else {}
+    known = statuses() if missing else {}
+    copies = brought_along(params.dataset)
     for seed, name in missing.items():
-        if known.get(name) in WAITING:
+        if known.get(name) in (QUEUED, RUNNING):
             continue
         if name in known:  # it failed or was stopped
             dvc("queue", "remove", name)
-        dvc("exp", "run", "--queue", "--name", name, "-S", f"seed={seed}")
+        dvc("exp", "run", "--queue", "--name", name, "-S", f"seed={seed}", *copies)
     if missing:
         print(
             f"seeds: running {', '.join(map(str, missing))}; `dvc queue status` shows them",

@@ -1,13 +1,8 @@
 """The review of a revision, on a repository with a real history of three commits."""
 
 import io
-import json
-import os
 import shutil
-import signal
-import subprocess
 import sys
-import time
 import warnings
 from pathlib import Path
 
@@ -23,7 +18,7 @@ from review.report import report, sentence_over_seeds
 from review.revision import resolve
 from review.significance import over_seeds, paired, unpaired
 from review.tables import Row
-from tests.conftest import ENVIRONMENT, command, commit, dvc, git, write_params
+from tests.conftest import command, commit, dvc, git, write_params
 
 SETTINGS = {
     "baseline": {"train_images": 90, "epochs": 1},
@@ -366,37 +361,6 @@ def test_the_page_works_offline(improved: Path, width: int) -> None:
         assert browser.execute_script("return document.documentElement.scrollWidth") <= width
         unnamed = "return [...document.images].filter(i => !i.alt).length"
         assert browser.execute_script(unnamed) == 0
-
-
-def test_seeds_go_on_where_they_were_interrupted(history: Path) -> None:
-    git(history, "checkout", "--quiet", "--force", "main")
-    dvc(history, "checkout")
-    words = [sys.executable, "-m", "review.seeds", "3"]
-    first = subprocess.Popen(
-        words, cwd=history, env=ENVIRONMENT, stdout=subprocess.DEVNULL, start_new_session=True
-    )
-    while "Running" not in dvc(history, "queue", "status"):
-        assert first.poll() is None
-        time.sleep(1)
-    os.killpg(first.pid, signal.SIGKILL)
-    first.wait()
-    output = command(history, *words)
-    names = [line.split()[-1] for line in git(history, "for-each-ref", "refs/exps").splitlines()]
-    found = sorted(name.split("/")[-1] for name in names if "/seed-" in name)
-    head = git(history, "rev-parse", "HEAD")[:7]
-    assert found == [f"seed-43-{head}", f"seed-44-{head}"]
-    accuracies = [
-        json.loads(git(history, "show", f"{rev}:metrics/evaluate.json"))["test_accuracy"]
-        for rev in ("HEAD", *(name for name in names if "/seed-" in name))
-    ]
-    assert f"seeds: 3: mean {np.mean(accuracies):.2%}" in output
-    assert "running" not in command(history, *words)
-
-    review(history, "noise", f"seed-43-{head}")  # an experiment, by its name: the same seeds
-    markdown, _ = reports(history)
-    assert f"| before | 42, 43, 44 | 3 | {np.mean(accuracies):.2%} |" in markdown
-    assert "Over 3 and 3 seeds" in markdown
-    assert "Welch p = 1.000: not distinguishable from noise" in markdown
 
 
 @pytest.mark.parametrize(
