@@ -8,11 +8,11 @@ unexport $(filter-out GIT_CONFIG%,$(shell git rev-parse --local-env-vars))
 
 # What a variable holds as one word, of which neither make nor the shell reads anything.
 quoted = '$(subst ','\'',$(value $1))'
-unexport BASE JOBS N NAME REV SEED SET WORKERS
 JOBS ?= 1
 N ?= 5
 SEED ?= 42
 WORKERS ?= 2
+unexport BASE JOBS N NAME REV SEED SET WORKERS
 
 .PHONY: repro cluster queue recipe results fashion test current review seeds bench style audit lock clean
 
