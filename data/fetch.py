@@ -258,24 +258,26 @@ def write_archive(files: dict[str, bytes], path: Path) -> None:
     path : Path
         The archive. It appears when it is complete, or not at all.
     """
-    partial = path.with_name(path.name + ".partial")
+    content = io.BytesIO()
+    with (
+        zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive,
+        tqdm(unit=" images", disable=not sys.stderr.isatty()) as bar,
+    ):
+        for split, prefix in (("train", "train"), ("test", "t10k")):
+            labels = np.frombuffer(files[f"{prefix}-labels-idx1-ubyte"], np.uint8, offset=8)
+            pixels = np.frombuffer(files[f"{prefix}-images-idx3-ubyte"], np.uint8, offset=16)
+            for index, image in enumerate(pixels.reshape(len(labels), 28, 28)):
+                jpeg = io.BytesIO()
+                Image.fromarray(image).save(jpeg, "JPEG")
+                name = f"mnist-jpg/{split}/{labels[index]}/{index}.jpg"
+                member = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+                member.external_attr = 0o644 << 16
+                archive.writestr(member, jpeg.getvalue())
+                bar.update()
+            print(f"fetch: {split}, {len(labels):,} images", flush=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        with (
-            zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive,
-            tqdm(unit=" images", disable=not sys.stderr.isatty()) as bar,
-        ):
-            for split, prefix in (("train", "train"), ("test", "t10k")):
-                labels = np.frombuffer(files[f"{prefix}-labels-idx1-ubyte"], np.uint8, offset=8)
-                pixels = np.frombuffer(files[f"{prefix}-images-idx3-ubyte"], np.uint8, offset=16)
-                for index, image in enumerate(pixels.reshape(len(labels), 28, 28)):
-                    jpeg = io.BytesIO()
-                    Image.fromarray(image).save(jpeg, "JPEG")
-                    name = f"mnist-jpg/{split}/{labels[index]}/{index}.jpg"
-                    member = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
-                    member.external_attr = 0o644 << 16
-                    archive.writestr(member, jpeg.getvalue())
-                    bar.update()
-                print(f"fetch: {split}, {len(labels):,} images", flush=True)
+        partial.write_bytes(content.getbuffer())
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
@@ -288,12 +290,25 @@ def short(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
+def put_back() -> None:
+    """Put the earlier archive back, which DVC removes before it runs the stage."""
+    if "DVC_STAGE" in os.environ and not ARCHIVE.exists():
+        # DVC says nothing that is of use here if there was no earlier one.
+        command = [sys.executable, "-m", "dvc", "checkout", str(ARCHIVE)]
+        subprocess.run(command, capture_output=True, check=False)
+
+
 def main() -> None:
     """Run the stage; the working directory is `data/`."""
     try:
         write_archive(fetch(), ARCHIVE)
     except (SourceError, OSError) as error:
         sys.exit(f"fetch: {error}")
+    except KeyboardInterrupt:
+        print("fetch: interrupted", file=sys.stderr)
+        sys.exit(130)
+    finally:
+        put_back()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ import os
 import signal
 import sys
 
+from stages import restore
+
 
 def open_streams() -> None:
     """Give the process a place to write to, whatever it was started with.
@@ -37,6 +39,7 @@ def end_on_interrupt(program: str) -> None:
     def end(*_: object) -> None:
         with contextlib.suppress(OSError):
             os.write(stderr, f"{program}: interrupted\n".encode())
+        restore.put_back()
         os._exit(130)
 
     signal.signal(signal.SIGINT, end)
@@ -47,3 +50,4 @@ def end_on_interrupt(program: str) -> None:
 if sys.argv[0] == "-m":
     open_streams()
     end_on_interrupt(sys.orig_argv[-len(sys.argv)].rpartition(".")[2])
+    restore.begin()

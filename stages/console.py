@@ -10,6 +10,8 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
+from stages import restore
+
 
 class InputError(Exception):
     """Something the user gave cannot be used.
@@ -51,6 +53,8 @@ def run(stage: str, main: Callable[[], int | None]) -> NoReturn:
             stream.flush()
         except OSError:  # Python would try again at its end, and complain
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    if status == 0:
+        restore.finish()
     sys.exit(status)
 
 

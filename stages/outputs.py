@@ -1,6 +1,7 @@
 """How a stage writes its outputs: whole or not at all."""
 
 import contextlib
+import glob
 import json
 import os
 import shutil
@@ -23,9 +24,7 @@ def replacing(path: Path) -> Iterator[Path]:
         Where to write instead. It takes the place of `path` when the ``with`` block ends,
         and is removed when the block fails.
     """
-    partial = path.with_name(path.name + ".partial")
-    remove(partial)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = beside(path)
     try:
         yield partial
         if path.is_dir():
@@ -37,17 +36,60 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def restoring(path: Path) -> Iterator[None]:
-    """Put a file back as it was if the ``with`` block, which writes it early, fails."""
-    earlier = path.read_bytes() if path.exists() else None
+    """Put a file back as it was if the ``with`` block, which writes it early, fails.
+
+    A copy is made before: when the block fails, the disk may be full.
+    """
+    earlier = beside(path, "earlier")
     try:
-        yield
-    except BaseException:
-        if earlier is None:
-            remove(path)
-        else:
-            with replacing(path) as partial:
-                partial.write_bytes(earlier)
-        raise
+        if path.exists():
+            shutil.copyfile(path, earlier)
+        try:
+            yield
+        except BaseException:
+            if earlier.exists():
+                os.replace(earlier, path)
+            else:
+                remove(path)
+            raise
+    finally:
+        remove(earlier)
+
+
+def beside(path: Path, kind: str = "new") -> Path:
+    """Return where this process, and no other, writes before it takes the place of `path`.
+
+    What processes that were killed have left there is removed.
+
+    Parameters
+    ----------
+    path : Path
+        The output. Its folder is made.
+    kind : str
+        Tells apart what one process keeps beside the same output.
+
+    Returns
+    -------
+    Path
+        Nothing is there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f"{glob.escape(path.name)}.{kind}.*.partial"):
+        process = int(left.suffixes[-2][1:])
+        if process == os.getpid() or not is_running(process):
+            remove(left)
+    return path.with_name(f"{path.name}.{kind}.{os.getpid()}.partial")
+
+
+def is_running(process: int) -> bool:
+    """Return whether there is a process of this number."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def remove(path: Path) -> None:

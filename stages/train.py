@@ -16,7 +16,6 @@ runs this stage, and the first of them writes.
 
 import contextlib
 import csv
-import logging
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Literal
 
 import cv2
+import h5py
 import numpy as np
 from pydantic import Field
 
@@ -433,12 +433,15 @@ def save(model: keras.Model, path: Path) -> None:
     """Write the model as HDF5, as the notebook does.
 
     Keras advises its newer .keras format; that one holds the date, so that DVC would see a
-    change where there is none.
+    change where there is none. The file is made in memory, by the function that is behind
+    `Model.save`: where HDF5 itself meets a full disk, it ends the process.
     """
-    logging.getLogger("absl").setLevel(logging.ERROR)
-    h5 = path.with_suffix(".h5")  # Keras chooses the format by the suffix
-    model.save(h5)
-    h5.rename(path)
+    from keras.src.legacy.saving.legacy_h5_format import save_model_to_hdf5  # after the backend
+
+    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
+        save_model_to_hdf5(model, file)
+        content = file.id.get_file_image()
+    path.write_bytes(content)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What dvc.yaml declares is what the stages read and write."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -83,11 +84,10 @@ def undeclared(folder: Path, stage: str) -> set[tuple[str, str]]:
     admitted = {"write": outs, "read": [*deps, *outs, "params.yaml"]}
 
     def is_declared(kind: str, name: str) -> bool:
-        name = name.replace(".partial", "", 1)
+        name = re.sub(r"\.(new|earlier)\.\d+\.partial", "", name, count=1)
         below = any(name == one or name.startswith(f"{one}/") for one in admitted[kind])
         parent = kind == "write" and any(one.startswith(f"{name}/") for one in outs)
-        h5 = name.removesuffix(".h5") in outs  # Keras wants the suffix on the partial file too
-        return below or parent or h5 or (stage == "train" and name == CHECKPOINT)
+        return below or parent or (stage == "train" and name == CHECKPOINT)
 
     assert any(kind == "read" for kind, _ in events)
     assert any(kind == "write" for kind, _ in events)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import ROOT
+from tests.conftest import ENVIRONMENT, ROOT, dvc, git
 
 RNG = np.random.default_rng(0)
 PIXELS = {"train": RNG.integers(0, 256, (6, 28, 28)), "t10k": RNG.integers(0, 256, (2, 28, 28))}
@@ -184,3 +184,23 @@ def test_no_source_is_one_error(fetch: types.ModuleType) -> None:
     refused(
         fetch, r"(?s)no source of MNIST served it:.*Connection refused.*No matching distribution"
     )
+
+
+def test_the_earlier_archive_outlasts_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    git(tmp_path, "init", "--quiet")
+    dvc(tmp_path, "init", "--quiet")
+    for name in ("dvc.yaml", "fetch.py"):
+        (tmp_path / "data" / name).write_bytes((ROOT / "data" / name).read_bytes())
+    archive = tmp_path / "data/mnist-jpg.zip"
+    archive.write_bytes(b"the earlier archive")
+    dvc(tmp_path, "commit", "--force", "data/dvc.yaml")
+    code = (tmp_path / "data/fetch.py").read_text()
+    code = code.replace("https://", "http://127.0.0.1:9/")
+    (tmp_path / "data/fetch.py").write_text(code)
+    monkeypatch.setitem(ENVIRONMENT, "PIP_NO_INDEX", "1")
+    assert "Running stage" in dvc(tmp_path, "repro", "data/dvc.yaml", fails=True)
+    assert archive.read_bytes() == b"the earlier archive"
+    assert [path.name for path in sorted((tmp_path / "data").glob("mnist*"))] == ["mnist-jpg.zip"]

@@ -3,18 +3,37 @@
 import csv
 import io
 import json
+import os
 import re
+import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ENVIRONMENT, commit, dvc, git, write_params
+from tests.conftest import ENVIRONMENT, command, commit, dvc, git, write_params
+from tests.test_load import contents
 
 
 def stages_run(output: str) -> list[str]:
     """Return the names of the stages that a `dvc repro` ran."""
     return re.findall(r"Running stage '([^']+)'", output)
+
+
+def stages_changed(output: str) -> list[str]:
+    """Return the names of the stages that a `dvc repro` ran, or restored from the run cache."""
+    return re.findall(r"(?:Running stage|Stage) '([^']+)'(?=:| is cached)", output)
+
+
+def results(folder: Path) -> dict[str, bytes]:
+    """Return every output of the four stages, and whatever else lies beside them."""
+    return {
+        f"{part}/{name}": content
+        for part in ("data/prepared", "models", "metrics", "plots")
+        for name, content in contents(folder / part).items()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +66,7 @@ def test_only_what_changed_is_run(reproduced: Path, dataset: Path) -> None:
     ):
         so_far |= changes
         write_params(reproduced, dataset=str(dataset), **so_far)
-        assert stages_run(dvc(reproduced, "repro")) == expected
+        assert stages_changed(dvc(reproduced, "repro")) == expected
     git(reproduced, "reset", "--quiet", "--hard")
     with (reproduced / "stages/evaluate.py").open("a") as file:
         file.write("# a change\n")
@@ -103,15 +122,163 @@ def test_metrics_are_compared_in_a_clone_with_nothing_pulled(
     assert difference["metrics/evaluate.json"]["errors"]["diff"] == 1
 
 
+def test_what_ran_before_is_restored(reproduced: Path, dataset: Path) -> None:
+    found = []
+    for rate in (0.004, 0.005, 0.004, 0.005):
+        write_params(reproduced, dataset=str(dataset), learning_rate=rate)
+        output = dvc(reproduced, "repro")
+        found.append((stages_run(output), results(reproduced)))
+    assert [ran for ran, _ in found] == [["train", "evaluate"], ["train", "evaluate"], [], []]
+    assert found[0][1] == found[2][1] != found[1][1] == found[3][1]
+
+
 def test_a_mistake_is_one_line_and_changes_nothing(reproduced: Path, dataset: Path) -> None:
     for changes, line in (
         ({"epochs": 0}, "train: error: params.yaml: epochs is 0; it must be a whole number from 1"),
         ({"test_images": 9999}, "load: error: params.yaml: test_images is 9999, but test/ has 450"),
     ):
+        before = results(reproduced)
         write_params(reproduced, dataset=str(dataset), **changes)
         output = dvc(reproduced, "repro", fails=True)
         assert line in output
         assert "Traceback" not in output
+        assert "put back" not in output
         assert git(reproduced, "status", "--short") == " M params.yaml\n"
+        assert results(reproduced) == before
         git(reproduced, "reset", "--quiet", "--hard")
         assert stages_run(dvc(reproduced, "repro")) == []
+
+
+def test_a_defect_of_the_program_leaves_results_that_were_not_committed(
+    reproduced: Path, dataset: Path
+) -> None:
+    write_params(reproduced, dataset=str(dataset), learning_rate=0.004)
+    dvc(reproduced, "repro")
+    before = results(reproduced)
+    for name in ("train", "evaluate"):
+        path = reproduced / f"stages/{name}.py"
+        path.write_text(path.read_text().replace('"""Run the stage."""', "raise RuntimeError"))
+        assert "RuntimeError" in dvc(reproduced, "repro", fails=True)
+        assert results(reproduced) == before
+        git(reproduced, "checkout", "--quiet", "stages")
+
+
+def test_what_only_git_has_is_put_back_from_there(reproduced: Path, tmp_path: Path) -> None:
+    git(tmp_path, "clone", "--quiet", str(reproduced), "clone")
+    clone = tmp_path / "clone"
+    before = results(clone)
+    params = (clone / "params.yaml").read_text()
+    (clone / "params.yaml").write_text(params.replace("test_images: 100", "test_images: 9999"))
+    output = dvc(clone, "repro", fails=True)
+    assert "load: not put back, as they are not in DVC's cache: data/prepared/train" in output
+    assert results(clone) == before
+
+
+@pytest.mark.parametrize(
+    ("stage", "number", "target"),
+    [
+        ("define", signal.SIGINT, "all"),
+        ("train", signal.SIGINT, "all"),
+        ("train", signal.SIGKILL, "stage"),
+        ("train", signal.SIGKILL, "dvc"),
+    ],
+)
+def test_a_run_that_is_stopped_loses_no_results(
+    reproduced: Path, dataset: Path, stage: str, number: int, target: str
+) -> None:
+    before = results(reproduced)
+    changes = {"define": {"dense_units": [9]}, "train": {"epochs": 9999}}[stage]
+    write_params(reproduced, dataset=str(dataset), **changes)
+    sign = {"define": "Running stage 'define'", "train": "epoch 2/9999"}[stage]
+    log = reproduced.parent / f"{reproduced.name}.log"
+    with log.open("wb") as file:
+        run = subprocess.Popen(
+            ["dvc", "repro"],
+            cwd=reproduced,
+            env=ENVIRONMENT | {"SHELL": "/bin/sh"},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            # A shell that runs the tests in the background has them ignore Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+    while sign not in log.read_text():
+        assert run.poll() is None, log.read_text()
+        time.sleep(0.02)
+    if stage == "define":
+        time.sleep(2)  # TensorFlow is being imported, or a little more
+    started = subprocess.check_output(["ps", "-o", "pid=", "--ppid", str(run.pid)], text=True)
+    if target == "all":
+        os.killpg(run.pid, number)
+    else:
+        os.kill(int(started) if target == "stage" else run.pid, number)
+    assert run.wait() != 0
+    ended = time.monotonic() + 10
+    while time.monotonic() < ended and Path(f"/proc/{int(started)}").exists():
+        time.sleep(0.1)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(started), 0)
+    if number == signal.SIGKILL:
+        assert "metrics/train.json" not in results(reproduced)
+        said = command(reproduced, sys.executable, "-m", "stages.restore")
+        assert "put back: models/mnist_cnn_model.h5" in said
+    after = results(reproduced)
+    assert ("models/checkpoint.npz" in after) == (stage == "train")
+    after.pop("models/checkpoint.npz", None)
+    assert after == before
+    git(reproduced, "reset", "--quiet", "--hard")
+    (reproduced / "models/checkpoint.npz").unlink(missing_ok=True)
+    assert stages_run(dvc(reproduced, "repro")) == []
+
+
+def test_each_picture_is_shown_once(reproduced: Path) -> None:
+    shown = json.loads(dvc(reproduced, "plots", "show", "--json"))["data"]
+    charts = [one["content"] for v in shown.values() for one in v if one["type"] == "vega"]
+    assert sorted(chart["title"]["text"] for chart in charts) == [
+        "Confusion Matrix",
+        "F1 of each class",
+        "Model Accuracy",
+        "Model Loss",
+        "Precision of each class",
+        "Recall of each class",
+        "Reliability (perfect where accuracy equals confidence)",
+    ]
+    images = sorted(name for name, v in shown.items() if v[0]["type"] == "image")
+    pictures = ("accuracy", "confusion_matrix", "loss", "misclassified", "samples")
+    assert images == [f"plots/{name}.png" for name in pictures]
+    text = json.dumps(charts)
+    for column in ("train_loss", "validation_loss", "train_accuracy", "perfect"):
+        assert column in text
+    for label in ("Epochs", "Loss", "Accuracy", "Confidence", "Predicted", "Actual", "Class"):
+        assert json.dumps(label) in text
+
+
+def test_current_asks_for_what_git_should_keep(reproduced: Path) -> None:
+    words = (sys.executable, "-m", "review.current")
+    assert "up to date" in command(reproduced, *words)
+    git(reproduced, "rm", "--quiet", "metrics/evaluate.json")
+    git(reproduced, "rm", "--quiet", "--cached", "plots/predictions.csv")
+    said = command(reproduced, *words, fails=True)
+    assert "missing: metrics/evaluate.json, plots/predictions.csv: run `dvc repro`" in said
+    git(reproduced, "reset", "--quiet", "--hard")
+    (reproduced / "stages/define.py").open("a").write("# a change\n")
+    assert "dvc.lock does not belong" in command(reproduced, *words, fails=True)
+
+
+def test_a_merge_conflict_in_results_is_solved_as_the_readme_says(reproduced: Path) -> None:
+    for name, old, new in (
+        ("ours", "dropout: 0.0", "dropout: 0.25"),
+        ("theirs", "kernel_size: 3", "kernel_size: 11"),
+    ):
+        git(reproduced, "checkout", "--quiet", "-B", name, "main")
+        params = reproduced / "params.yaml"
+        params.write_text(params.read_text().replace(old, new))
+        dvc(reproduced, "repro", "define")
+        commit(reproduced, name)
+    git(reproduced, "checkout", "--quiet", "ours")
+    assert "dvc.lock" in command(reproduced, "git", "merge", "theirs", fails=True)
+    git(reproduced, "checkout", "--ours", "dvc.lock", "metrics", "plots")
+    assert stages_changed(dvc(reproduced, "repro", "define")) == ["define"]
+    commit(reproduced, "merged")
+    assert "didn't change" in dvc(reproduced, "repro", "define")
+    assert git(reproduced, "status", "--short") == ""

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -262,3 +263,47 @@ def test_a_full_disk_is_one_line_and_keeps_what_was(
     assert done.stderr.startswith(f"{stage}: error: ")
     assert done.stderr.count("\n") == 1
     assert outputs(folder) == outputs(whole)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a file system in memory, whose size a test may set; yield where."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)]
+    try:
+        subprocess.run(words, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("a file system in memory cannot be mounted here: only Linux's root may do so")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("stage", ["load", "train", "evaluate"])
+def test_a_disk_that_fills_up_anywhere_is_one_line_and_keeps_what_was(
+    whole: Path, small_disk: Path, stage: str
+) -> None:
+    folder = small_disk
+    shutil.copytree(whole, folder, dirs_exist_ok=True)
+    expected = outputs(folder)
+    found = set()
+    for free in (0, 8, 128, 512, 900, 1200, 4096):  # kB; model and checkpoint have 500 each
+        disk = os.statvfs(folder)
+        used = (disk.f_blocks - disk.f_bfree) * disk.f_frsize
+        words = ["mount", "-o", f"remount,size={used + free * 1024}", str(small_disk)]
+        subprocess.run(words, check=True)
+        process = FORKS.Process(
+            target=run_and_kill, args=(folder, stage, FORKS.RawValue(ctypes.c_int), 0, 0)
+        )
+        process.start()
+        process.join()
+        said = Path(f"{folder}.log").read_text().splitlines()
+        found.add(process.exitcode)
+        assert process.exitcode in (0, 1), said
+        if process.exitcode:
+            assert said[-1].startswith(f"{stage}: error: "), said
+            assert "No space left" in said[-1]
+        left = outputs(folder)
+        left.pop("models/checkpoint.npz", None)  # from which the next run goes on
+        assert left == expected
+    assert found == {0, 1}

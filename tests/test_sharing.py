@@ -77,6 +77,65 @@ def test_an_experiment_travels(published: Path, tmp_path: Path) -> None:
     assert outputs(theirs) == outputs(mine)
 
 
+def another_processor(folder: Path) -> None:
+    """Commit results that differ in their last digits from those of this machine."""
+    lock = yaml.safe_load((folder / "dvc.lock").read_text())
+    trained = {
+        out["path"] for name in ("train", "evaluate") for out in lock["stages"][name]["outs"]
+    }
+    for stage in lock["stages"].values():
+        for entry in stage["deps"] + stage["outs"]:
+            if entry["path"] in trained:
+                entry["md5"] = entry["md5"][::-1]
+    (folder / "dvc.lock").write_text(yaml.safe_dump(lock))
+    for path in sorted(trained - {"models/mnist_cnn_model.h5"}):
+        with (folder / path).open("ab") as file:
+            file.write(b"\n")
+    commit(folder, "results of another processor")
+
+
+@pytest.fixture(scope="module")
+def fresh(published: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+    """Run the pipeline in a clone with nothing pulled, then an experiment.
+
+    Returns
+    -------
+    folder, first : Path, dict
+        The clone, and its outputs before the experiment.
+    """
+    mine = clone(published, tmp_path_factory.mktemp("fresh") / "mine")
+    another_processor(mine)
+    dvc(mine, "repro")
+    first = outputs(mine)
+    dvc(mine, "exp", "run", "-S", "epochs=1")
+    assert outputs(mine) != first
+    return mine, first
+
+
+def test_from_a_fresh_clone_one_comes_back_to_ones_own_results(fresh: tuple[Path, dict]) -> None:
+    mine, first = fresh
+    git(mine, "checkout", "--quiet", "params.yaml")  # nothing is committed
+    assert stages_run(dvc(mine, "repro")) == []
+    assert outputs(mine) == first
+    commit(mine, "my first results")
+    dvc(mine, "exp", "run", "-S", "epochs=1")
+    git(mine, "reset", "--quiet", "--hard")
+    dvc(mine, "checkout")
+    assert outputs(mine) == first
+    assert stages_run(dvc(mine, "repro")) == []
+
+
+def test_what_others_ran_is_restored_from_a_shared_cache(
+    published: Path, fresh: tuple[Path, dict], tmp_path: Path
+) -> None:
+    theirs = clone(published, tmp_path / "theirs")
+    dvc(theirs, "cache", "dir", "--local", str(fresh[0] / ".dvc/cache"))
+    params = theirs / "params.yaml"
+    params.write_text(params.read_text().replace("epochs: 2", "epochs: 1"))
+    assert stages_run(dvc(theirs, "repro")) == []
+    assert len((theirs / "plots/training.csv").read_text().splitlines()) == 2
+
+
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Run an SSH server for the user who runs the tests; yield its address."""
