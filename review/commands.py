@@ -37,7 +37,18 @@ def brought_along(dataset: str) -> list[str]:
     """Return the words that make DVC copy a data set into the folder of an experiment.
 
     DVC brings along by itself what Git or DVC keeps, and an absolute path needs no copy.
+
+    Raises
+    ------
+    InputError
+        If DVC cannot copy it to the same relative path.
     """
-    if Path(dataset).is_absolute() or DVCFileSystem(rev="HEAD").exists(dataset):
+    path, head = Path(dataset), DVCFileSystem(rev="HEAD")
+    if path.is_absolute() or head.exists(dataset):
         return []
+    if ".." in path.parts or not head.exists(str(path.parent)):
+        raise InputError(
+            f"dataset is {dataset!r}, which an experiment in a folder of its own does not find; "
+            "give its absolute path, or `dvc add` it and commit"
+        )
     return ["--copy-paths", dataset]

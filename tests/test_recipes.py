@@ -81,6 +81,12 @@ def test_only_the_run_that_is_missing_is_made(repository: Path, dataset: Path) -
     dvc(repository, "repro")
     commit(repository, "a recipe of one epoch, of which one run is done")
     code = "from recipes import results; results.SEEDS = range(2); results.main()"
+    params = repository / "params.yaml"
+    committed = params.read_text()
+    params.write_text(committed.replace("epochs: 2", "epochs: 3"))
+    output = command(repository, "python", "-c", code, fails=True)
+    assert "the working tree differs from HEAD in params.yaml; commit or undo it" in output
+    params.write_text(committed)
     output = command(repository, "python", "-c", code)
     assert "results: accurate, seed 1\n" in output and "results: accurate, seed 0\n" not in output
     results = read(recipes / "results.csv")

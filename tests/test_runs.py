@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from recipes.run import read_recipe
-from review.commands import whole_number
+from review.commands import brought_along, whole_number
 from stages.console import InputError
 from tests.conftest import ENVIRONMENT, command, commit, dvc, git
 
@@ -65,14 +65,14 @@ def test_a_recipe_starts_from_the_committed_parameters(baseline: Path) -> None:
     params = baseline / "params.yaml"
     make(baseline, "recipe", "NAME=quick")
     assert "epochs: 1  # few" in params.read_text()
-    make(baseline, "recipe", "NAME=slim", "SEED=7")
+    make(baseline, "recipe", "NAME=slim")
     committed = yaml.safe_load(git(baseline, "show", "HEAD:params.yaml"))
     assert params_of(baseline, "quick-42") == committed | {"epochs": 1}
-    assert params_of(baseline, "slim-7") == committed | {"conv_filters": [4], "seed": 7}
+    assert params_of(baseline, "slim-42") == committed | {"conv_filters": [4]}
     assert "epochs: 2  # few" in params.read_text()
 
-    before = params.read_bytes()  # those of slim-7, which nobody edited
-    make(baseline, "recipe", "NAME=quick", "SET=optimizer=none", fails=True)
+    before = params.read_bytes()  # those of slim-42, which nobody edited
+    make(baseline, "recipe", "NAME=quick", "SET=train_images=-1", fails=True)
     assert params.read_bytes() == before
 
 
@@ -152,6 +152,12 @@ def test_a_recipe_that_is_no_mapping_is_one_line(
     (tmp_path / "mine.yaml").write_text(text)
     with pytest.raises(InputError, match=r"^recipes/mine\.yaml must be a mapping"):
         read_recipe("mine")
+
+
+@pytest.mark.parametrize("dataset", ["../images", "nowhere/in/git/images.zip"])
+def test_a_data_set_that_an_experiment_would_not_find_is_one_line(dataset: str) -> None:
+    with pytest.raises(InputError, match=r"^dataset is .*; give its absolute path, or `dvc add`"):
+        brought_along(dataset)
 
 
 def processes(folder: Path) -> list[psutil.Process]:
