@@ -1,0 +1,164 @@
+"""Ctrl-C at any moment, and standard streams that are closed, full or know ASCII alone."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ENVIRONMENT, ROOT, dvc, git, write_params, yaml
+
+IMPORTABLE = ENVIRONMENT | {"PYTHONPATH": str(ROOT)}
+
+
+def start(words: Iterable[str], folder: Path, **environment: str) -> subprocess.Popen:
+    """Start a program as a shell in a terminal does: Ctrl-C reaches all that it starts."""
+    return subprocess.Popen(
+        [sys.executable, *words],
+        cwd=folder,
+        env=IMPORTABLE | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A shell that runs the tests in the background has them ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def files(folder: Path) -> dict[Path, bytes]:
+    """Return what a folder holds."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("name", "program", "moments"),
+    [
+        ("load", ["-m", "stages.load"], {"stages": 0, "numpy": 0, "cv2": 0}),
+        ("define", ["-m", "stages.define"], {"stages": 0, "pydantic": 0, "stages.backend": 0}),
+        ("train", ["-m", "stages.train"], {"stages": 0, "numpy": 0, "cv2": 0.5}),
+        ("evaluate", ["-m", "stages.evaluate"], {"pandas": 0, "sklearn": 0, "stages.arrays": 0.5}),
+        ("review", ["-m", "review"], {"review": 0, "vl_convert": 0}),
+        ("seeds", ["-m", "review.seeds"], {"review": 0, "numpy": 0}),
+        ("results", ["-m", "recipes.results"], {"recipes": 0, "dvc.api": 0}),
+        ("run", ["-m", "recipes.run", "fast", "42"], {"recipes": 0, "pydantic": 0}),
+        ("fetch", [str(ROOT / "data/fetch.py")], {"signal": 0.1, "numpy": 0}),
+    ],
+)
+def test_ctrl_c_while_a_program_imports_is_one_line(
+    workspace: Path, name: str, program: list[str], moments: dict[str, float]
+) -> None:
+    before = files(workspace)
+    for module, seconds in moments.items():
+        # Python says when it has imported a module.
+        process = start(program, workspace, PYTHONPROFILEIMPORTTIME="1")
+        for line in process.stderr:
+            if line.split("|")[-1].strip() == module:
+                break
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate()
+        said = [line for line in errors.splitlines() if not line.startswith("import time:")]
+        assert (process.returncode, said) == (130, [f"{name}: interrupted"]), module
+    assert files(workspace) == before
+
+
+def test_ctrl_c_while_load_starts_a_process_is_not_lost(workspace: Path) -> None:
+    code = (
+        "import os, signal; from stages import console, load;"
+        "os.register_at_fork(before=lambda: os.kill(os.getpid(), signal.SIGINT));"
+        "console.run('load', load.main)"
+    )
+    process = start(["-c", code], workspace)
+    _, errors = process.communicate()
+    assert (process.returncode, errors) == (130, "load: interrupted\n")
+    assert {path.name for path in files(workspace)} == {"params.yaml"}
+
+
+def test_ctrl_c_reaches_dvc_too_and_the_next_run_goes_on(repository: Path) -> None:
+    lines = {
+        "load": "> python -m stages.load",
+        "define": "> python -m stages.define",
+        "train": "train: epoch 1/",
+    }
+    params = yaml.load(repository / "params.yaml")
+    yaml.dump(params | {"epochs": 20}, repository / "params.yaml")
+    for stage, last in lines.items():
+        process = start(["-m", "dvc", "repro"], repository)
+        for line in process.stdout:
+            if line.startswith(last):
+                break
+        time.sleep(0.5 if stage != "train" else 0)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate()
+        assert errors.startswith(f"{stage}: interrupted\nERROR: failed to reproduce '{stage}'")
+        assert process.returncode
+        assert not list(repository.rglob("*.partial"))
+    assert "Stage 'define' didn't change" in dvc(repository, "repro")
+
+
+def test_without_a_git_identity_dvc_says_so_where_it_needs_one(
+    repository: Path, tmp_path: Path
+) -> None:
+    git(repository, "reset", "--quiet", "--hard")
+    anonymous = {key: value for key, value in ENVIRONMENT.items() if not key.startswith("GIT_")}
+    anonymous |= {"HOME": str(tmp_path), "GIT_CONFIG_NOSYSTEM": "1"}
+
+    def experiment(setting: str) -> str:
+        words = ["dvc", "exp", "run", "--set-param", setting, "load"]
+        done = subprocess.run(words, cwd=repository, env=anonymous, capture_output=True, text=True)
+        return done.stdout + done.stderr
+
+    assert "Ran experiment(s)" in experiment("test_images=90")
+    before = (repository / "params.yaml").read_text()  # now it differs from what Git holds
+    assert "Git user name and email must be configured\n" in experiment("test_images=80")
+    assert (repository / "params.yaml").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("stage", "redirection", "status", "errors"),
+    [
+        ("load", "2>&-", 0, ""),
+        ("load", ">&-", 0, ""),
+        ("load", "<&- >&- 2>&-", 0, ""),
+        ("load", "| true", 1, "load: error: [Errno 32] Broken pipe\n"),
+        ("load", "2>&1 | true", 1, ""),
+        pytest.param(
+            *("load", "> /dev/full", 1, "load: error: [Errno 28] No space left on device\n"),
+            marks=pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has /dev/full"),
+        ),
+        ("define", "2>&-", 0, ""),
+        ("define", ">&-", 0, ""),
+    ],
+)
+def test_standard_streams_may_be_closed_or_full(
+    workspace: Path, stage: str, redirection: str, status: int, errors: str
+) -> None:
+    shell = f"{sys.executable} -m stages.{stage} {redirection}; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", shell], cwd=workspace, env=IMPORTABLE, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (status, errors)
+    assert (workspace / f"metrics/{stage}.json").exists() == (status == 0)
+    assert not list(workspace.rglob("*.partial"))
+
+
+def test_a_name_is_printed_where_the_terminal_knows_ascii_alone(
+    workspace: Path, dataset: Path
+) -> None:
+    images = workspace / "images"
+    shutil.copytree(dataset, images)
+    for split in ("train", "test"):
+        (images / split / "3").rename(images / split / "é")
+    (images / "train/é/bad.jpg").write_text("no image")
+    settings = {"dataset": str(images), "classes": ["0", "é"], "train_images": None}
+    write_params(workspace, **settings, test_images=10, bad_images="skip")
+    process = start(["-m", "stages.load"], workspace, PYTHONIOENCODING="ascii")
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert r"train/\xe9/bad.jpg" in output
