@@ -158,8 +158,7 @@ def test_a_name_is_printed_where_the_terminal_knows_ascii_alone(
     (images / "train/é/bad.jpg").write_text("no image")
     settings = {"dataset": str(images), "classes": ["0", "é"], "train_images": None}
     write_params(workspace, **settings, test_images=10, bad_images="skip")
-    for environment in ({"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C"}):
-        process = start(["-m", "stages.load"], workspace, **environment)
-        output, errors = process.communicate()
-        assert process.returncode == 0, errors
-        assert "\n  train/" in output
+    process = start(["-m", "stages.load"], workspace, PYTHONIOENCODING="ascii")
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert r"train/\xe9/bad.jpg" in output
