@@ -206,7 +206,7 @@ def test_a_run_that_is_stopped_loses_no_results(
         assert run.poll() is None, log.read_text()
         time.sleep(0.02)
     if stage == "define":
-        time.sleep(2)  # TensorFlow is being imported, or a little more
+        time.sleep(0.5)  # TensorFlow is being imported
     started = subprocess.check_output(["ps", "-o", "pid=", "--ppid", str(run.pid)], text=True)
     if target == "all":
         os.killpg(run.pid, number)
