@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # with them, what DVC does in a temporary copy would be done to the repository of the hook.
 unexport $(filter-out GIT_CONFIG%,$(shell git rev-parse --local-env-vars))
 
-# What a variable holds as one word, of which neither make nor the shell reads anything.
+# The value of a variable as one argument. Neither make nor the shell looks into it.
 quoted = '$(subst ','\'',$(value $1))'
 JOBS ?= 1
 N ?= 5
@@ -14,50 +14,63 @@ SEED ?= 42
 WORKERS ?= 2
 unexport BASE JOBS N NAME REV SEED SET WORKERS
 
-.PHONY: repro restore cluster queue recipe results fashion test current review seeds bench style audit lock clean
+.PHONY: help repro restore review seeds experiments recipe results fashion queue cluster \
+  check test style current bench audit lock clean
+
+# It prints the comments that follow `##` below.
+help:  ## print this list
+	@sed -nE 's/^([a-z]+):.*  ## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 repro: .venv/installed  ## get the data and run what changed of the pipeline
 	dvc repro
 
 restore: .venv/installed  ## put back the results that a killed run has removed
-	@python -m stages.restore
+	@python -m common.restore
 
-cluster: .venv/installed  ## train on WORKERS processes of this machine, as on so many machines
-	@python cluster.py -- $(call quoted,WORKERS)
+review: .venv/installed  ## tell an improvement from luck: REV (HEAD) against BASE (where REV left main)
+	@python -m review --base=$(call quoted,BASE) --rev=$(call quoted,REV)
 
-queue: .venv/installed  ## run the queued experiments, JOBS at a time
-	@python -m review.queue -- $(call quoted,JOBS)
+seeds: .venv/installed  ## run the committed settings with N seeds (5), as experiments
+	@python -m runs.seeds -- $(call quoted,N)
+
+# The test accuracy and the parameters that differ come first; other columns would not fit.
+experiments: .venv/installed  ## list the experiments of the last ten commits
+	@dvc exp show --num 10 --only-changed --no-pager --drop '.*(Created|train_(loss|accuracy)|validation_(loss|accuracy)|_low|_high|test_loss|macro_f1|calibration|skipped|seen|multiply|.*/).*'
 
 recipe: .venv/installed  ## run a recipe as an experiment: make recipe NAME=fast SEED=43 SET=epochs=3
-	@python -m recipes.run -- $(call quoted,NAME) $(call quoted,SEED) $(call quoted,SET)
+	@python -m runs.recipe -- $(call quoted,NAME) $(call quoted,SEED) $(call quoted,SET)
 
 results: fashion  ## run all recipes with five seeds, as far as that is not done: 90 minutes
 	dvc repro --quiet data/dvc.yaml
-	python -m recipes.results
+	python -m runs.results
 
-# No stage of DVC: few want it, and `dvc checkout` would ask everybody for it.
-fashion: data/fashion-mnist-jpg.zip  ## make this archive of Debian's dataset-fashion-mnist
-data/fashion-mnist-jpg.zip: data/fashion.py | .venv/installed
-	cd data && ../.venv/bin/python fashion.py
+# It is no stage of DVC: few want it, and `dvc checkout` would ask everybody for it.
+fashion: data/fashion-mnist-jpg.zip  ## make the archive of Fashion-MNIST from Debian's package
+data/fashion-mnist-jpg.zip: data/fashion.py data/fetch.py | .venv/installed
+	python -m data.fashion
 
-test: .venv/installed  ## run the tests
+queue: .venv/installed  ## run the queued experiments, JOBS (1) at a time
+	@python -m runs.queue -- $(call quoted,JOBS)
+
+cluster: .venv/installed  ## train in WORKERS (2) processes of this machine, as on so many machines
+	@python -m runs.cluster -- $(call quoted,WORKERS)
+
+check: style  ## check the style and run the fast tests: less than a minute
+	python -m pytest -m "not slow"
+
+test: .venv/installed  ## run all tests: less than ten minutes
 	python -m pytest
+
+style: .venv/installed  ## check the style and the types
+	ruff check .
+	ruff format --check .
+	mypy
 
 current: .venv/installed  ## check that the committed dvc.lock belongs to the committed code
 	@python -m review.current
 
-review: .venv/installed  ## compare REV (default: HEAD) with BASE (default: where it left main)
-	@python -m review --base=$(call quoted,BASE) --rev=$(call quoted,REV)
-
-seeds: .venv/installed  ## run the current settings with N seeds (default: 5), as experiments
-	@python -m review.seeds -- $(call quoted,N)
-
-bench: .venv/installed  ## measure against what users would run instead: about half an hour
-	python bench/run.py
-
-style: .venv/installed  ## check the style
-	ruff check .
-	ruff format --check .
+bench: .venv/installed  ## measure against what users would run instead: half an hour
+	python -m bench.run
 
 audit: .venv/installed  ## look the locks up in the database of known vulnerabilities
 	@pip-audit --strict --progress-spinner off --disable-pip --require-hashes \
@@ -72,7 +85,7 @@ lock: .venv/installed  ## choose versions anew for requirements.in and requireme
 	    --generate-hashes --no-emit-index-url $$name.in --output-file $$name.txt; done
 
 clean:  ## remove what can be made again; the data and DVC's cache stay
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis models data/prepared
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis models data/prepared
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/installed: requirements.txt requirements-test.txt

@@ -1,7 +1,9 @@
 """The notebook that this project grew from, as one script: the other side of comparisons.
 
-Usage: python notebook.py FOLDER [SEED], where FOLDER holds mnist-jpg/{train,test}; it writes
-its two figures and its model into the working directory.
+    python bench/notebook.py FOLDER [SEED]
+
+FOLDER holds mnist-jpg/train and mnist-jpg/test. The two figures and the model are written into
+the working directory. It is run as a script, by its path, as a user would run it.
 """
 
 import sys

@@ -1,7 +1,9 @@
 """Our side of the comparisons that look inside a stage.
 
-Usage: python ours.py NAME ARGUMENTS, in a folder with a params.yaml; the last line it prints
-is the figures, as JSON. `stages` must be on PYTHONPATH.
+    python -m bench.ours NAME [ARGUMENT ...]
+
+NAME is `decode`, `train` or `compare`. It runs in a folder with a params.yaml. The last line
+that it prints holds the figures, as JSON.
 """
 
 import json
@@ -13,63 +15,87 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.params import read_params
+from common.params import read_params
+
+COMPARED_IMAGES = 10_000
+COMPARED_TURNS = 5
 
 
-def decode(dataset: str) -> dict[str, float]:
+def decode(dataset_path: str) -> dict[str, float]:
     """Find and decode all images of a data set, as `load` does."""
-    from stages import load
+    from common.datasets import open_dataset
+    from common.decoding_pool import decode_in_processes
+    from stages.load import LoadParams, find_images
 
-    params = read_params(load.LoadParams)
+    params = read_params(LoadParams)
     start = time.perf_counter()
-    images = load.open_dataset(Path(dataset))
-    numbers = [load.labelled(images, split, params.classes) for split in ("train", "test")]
-    blocks = load.decoded(images, np.concatenate(numbers), params, [])
-    count = sum(len(block) for block, _, _ in blocks)
-    return {"images_per_second": count / (time.perf_counter() - start)}
+    dataset = open_dataset(Path(dataset_path))
+    splits = [find_images(dataset, split, params.classes) for split in ("train", "test")]
+    blocks = decode_in_processes(dataset, np.concatenate(splits), params.image_size, "decode")
+    images = sum(len(block.images) for block in blocks)
+    return {"images_per_second": images / (time.perf_counter() - start)}
 
 
 def train() -> dict[str, float]:
-    """Train for three epochs as `train` does; the first warms up."""
-    from stages import train
+    """Train for three epochs as `train` does. The first is not measured: the graph is made."""
+    from common.augmentation import augment
+    from common.splits import read_split
+    from common.training_loop import make_steps, run_epoch
+    from stages.train import PREPARED, TrainParams, compiled_model
 
-    params = read_params(train.TrainParams)
-    split = train.read_split(train.PREPARED / "train")
-    model = train.compiled_model(params, split)
-    steps = train.steps_of(model, params.batch_size, training=True)
-    for number in range(3):
-        if number == 1:
-            start = time.perf_counter()
-        rng = np.random.default_rng(number)
-        transform = partial(train.augment, params=params, rng=rng)
+    params = read_params(TrainParams)
+    split = read_split(PREPARED / "train")
+    model = compiled_model(params, split)
+    steps = make_steps(model, params.batch_size, training=True)
+
+    def train_epoch(epoch: int) -> None:
+        rng = np.random.default_rng(epoch)
+        transform = partial(augment, params=params, rng=rng)
         order = rng.permutation(len(split))
-        train.epoch(model, steps, split, order, params.batch_size, "epoch", transform)
+        run_epoch(model, steps, split, order, params.batch_size, "epoch", transform)
+
+    train_epoch(0)
+    start = time.perf_counter()
+    train_epoch(1)
+    train_epoch(2)
     return {"images_per_second": 2 * len(split) / (time.perf_counter() - start)}
 
 
 def compare(*folders: str) -> dict[str, float]:
-    """Train on as many images from each of some folders in turn; the first turn warms up."""
-    from stages import train
+    """Measure the processor time of an image in training, for the images of several folders.
 
-    params = read_params(train.TrainParams)
-    splits = [train.read_split(folder / train.PREPARED / "train") for folder in map(Path, folders)]
-    model = train.compiled_model(params, splits[0])
-    steps = train.steps_of(model, params.batch_size, training=True)
-    found = np.empty((1 + 5, len(splits)))
-    for number, row in enumerate(found):
+    Each turn trains on as many images of each folder. The first turn is not measured: the graph
+    is made.
+
+    Returns
+    -------
+    dict of str to float
+        Microseconds by folder, the median of the turns.
+    """
+    from common.splits import read_split
+    from common.training_loop import make_steps, run_epoch
+    from stages.train import PREPARED, TrainParams, compiled_model
+
+    params = read_params(TrainParams)
+    splits = [read_split(Path(folder) / PREPARED / "train") for folder in folders]
+    model = compiled_model(params, splits[0])
+    steps = make_steps(model, params.batch_size, training=True)
+    microseconds = np.empty((1 + COMPARED_TURNS, len(splits)))
+    for turn in range(1 + COMPARED_TURNS):
         for index, split in enumerate(splits):
-            order = np.random.default_rng(number).integers(len(split), size=10_000)
+            order = np.random.default_rng(turn).integers(len(split), size=COMPARED_IMAGES)
             start = time.process_time()
-            train.epoch(model, steps, split, order, params.batch_size, "epoch")
-            row[index] = (time.process_time() - start) / len(order) * 1e6
-    return dict(zip(folders, np.median(found[1:], axis=0), strict=True))
+            run_epoch(model, steps, split, order, params.batch_size, "epoch")
+            microseconds[turn, index] = (time.process_time() - start) / COMPARED_IMAGES * 1e6
+    medians = np.median(microseconds[1:], axis=0)
+    return dict(zip(folders, medians.tolist(), strict=True))
 
 
-SIDES: dict[str, Callable[..., dict[str, float]]] = {
+MEASUREMENTS: dict[str, Callable[..., dict[str, float]]] = {
     "decode": decode,
     "train": train,
     "compare": compare,
 }
 
 if __name__ == "__main__":
-    print(json.dumps(SIDES[sys.argv[1]](*sys.argv[2:])))
+    print(json.dumps(MEASUREMENTS[sys.argv[1]](*sys.argv[2:])))

@@ -1,6 +1,8 @@
 """The other side of each comparison, in the plain way of its own documentation.
 
-Usage: python peers.py NAME ARGUMENTS; the last line it prints is the figures, as JSON.
+    python -m bench.peers NAME [ARGUMENT ...]
+
+NAME is a function of this file. The last line that it prints holds the figures, as JSON.
 """
 
 import json
@@ -18,7 +20,8 @@ def flow(folder: str) -> dict[str, float]:
     """Read all images with `ImageDataGenerator.flow_from_directory`, as the notebook does."""
     from tensorflow.keras.preprocessing.image import ImageDataGenerator
 
-    start, count = time.perf_counter(), 0
+    start = time.perf_counter()
+    count = 0
     for split in ("train", "test"):
         images, _ = next(
             ImageDataGenerator(rescale=1.0 / 255).flow_from_directory(

@@ -1,7 +1,9 @@
 """Measure how `load` and `train` grow with the number of images, and a sweep in the queue.
 
-Usage: python bench/scale.py. The images are made by bench/shifted.py. Tables and plot are saved
-as bench/scale.md, followed by bench/scale_notes.md, and bench/scale.png.
+    python -m bench.scale
+
+The images are made by bench/shifted.py. The tables are written into docs/scale.md, the plot is
+docs/scale.png. It takes an hour.
 """
 
 import os
@@ -14,193 +16,236 @@ import time
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from run import AUTHOR, ENVIRONMENT, ROOT, clone_with_results, command, figures, machine, yaml
 
-BENCH = ROOT / "bench"
-SIZES = (10_000, 100_000, 1_000_000)
+from bench.commands import (
+    ENVIRONMENT,
+    ROOT,
+    Figures,
+    clone_with_results,
+    read_figures,
+    run_command,
+)
+from bench.folders import make_stage_folder
+from bench.pages import measured_text, table, write_measured
+from common.console import InputError, run
+from common.outputs import replacing
+
+PAGE = ROOT / "docs" / "scale.md"
+PICTURE = ROOT / "docs" / "scale.png"
+COMMAND = "python -m bench.scale"
+SMALL, MIDDLE, LARGE = SIZES = (10_000, 100_000, 1_000_000)
+ARCHIVES = 4  # that the images of each size are spread over
 STAGES = ("load", "train")
-RUNS = 3  # medians of
-SWEEPS = {  # experiments at a time, threads of each: 0 leaves it to TensorFlow
+RUNS = 3  # of each stage at each size; the median counts
+SWEEPS = {  # experiments at a time, and threads of each: 0 leaves them to TensorFlow
     "one at a time": (1, 0),
-    "two at a time, each with half of the cores": (2, os.cpu_count() // 2),
+    "two at a time, each with half of the cores": (2, (os.cpu_count() or 1) // 2),
 }
 EXPERIMENTS = 4
-LIMIT = 1800  # seconds
+LIMIT = 1800  # seconds that a sweep may take
+POLL = 0.05  # seconds between two looks at the memory of a stage
+
+Growth = dict[tuple[str, int], Figures]  # by stage and number of images
 
 
-def family(pid: int) -> list[int]:
-    """Return a process and those that it started."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(one for child in children for one in family(int(child)))]
+def process_tree(process: int) -> list[int]:
+    """Return the number of a process and of all processes that it and its own have started."""
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return [process, *(number for child in children for number in process_tree(int(child)))]
 
 
-def kilobytes(pid: int, file: str, key: str) -> int:
-    """Return a line of /proc/<pid>/<file>, which see in proc(5)."""
-    lines = Path(f"/proc/{pid}/{file}").read_text().splitlines()
-    return next((int(line.split()[1]) for line in lines if line.startswith(f"{key}:")), 0)
+def kilobytes(process: int, file: str, key: str) -> int:
+    """Return the value of a line of /proc/<process>/<file>, as proc(5) describes it."""
+    for line in Path(f"/proc/{process}/{file}").read_text().splitlines():
+        if line.startswith(f"{key}:"):
+            return int(line.split()[1])
+    return 0
 
 
-def children_cpu() -> float:
-    """Return the processor time of all processes that were started and have ended."""
+def processor_time_of_children() -> float:
+    """Return the processor time of all processes that were started and have ended, in seconds."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
 
-def measure(folder: Path, stage: str) -> dict[str, float]:
-    """Run a stage; return its time in seconds and its peak memory in MB.
+def measure_stage(folder: Path, stage: str) -> Figures:
+    """Run a stage and measure it.
 
-    ``cpu`` is the time of processors, in all of its processes: unlike ``seconds``, another
-    program that runs meanwhile changes it little. ``rss`` is the largest resident set of any
-    process; ``pss`` is the largest sum over them, with what they share counted once.
+    Returns
+    -------
+    dict of str to float
+        ``seconds`` on the clock. ``processor_seconds`` in all processes of the stage: another
+        program that runs meanwhile changes them little. ``largest_process``, the megabytes of
+        the largest resident set of a process, and ``all_processes``, the largest sum over them
+        with what they share counted once.
     """
-    start, start_cpu = time.perf_counter(), children_cpu()
+    start, start_processor_time = time.perf_counter(), processor_time_of_children()
     process = subprocess.Popen(
         [sys.executable, "-m", f"stages.{stage}"],
         cwd=folder,
         env=ENVIRONMENT,
         stdout=subprocess.DEVNULL,
     )
-    rss = pss = 0
+    largest = total = 0
     while process.poll() is None:
         try:
-            pids = family(process.pid)
-            rss = max(rss, *(kilobytes(pid, "status", "VmHWM") for pid in pids))
-            pss = max(pss, sum(kilobytes(pid, "smaps_rollup", "Pss") for pid in pids))
+            processes = process_tree(process.pid)
+            largest = max(largest, *(kilobytes(one, "status", "VmHWM") for one in processes))
+            total = max(total, sum(kilobytes(one, "smaps_rollup", "Pss") for one in processes))
         except OSError:
             pass  # one of them has ended meanwhile
-        time.sleep(0.05)
+        time.sleep(POLL)
     if process.returncode:
-        sys.exit(f"bench: {stage} failed")
-    taken = {"seconds": time.perf_counter() - start, "cpu": children_cpu() - start_cpu}
-    taken |= {"rss": rss / 1000, "pss": pss / 1000}
-    print(f"  {stage}: " + ", ".join(f"{k} {v:,.1f}" for k, v in taken.items()), flush=True)
-    return taken
+        raise InputError(f"{stage} failed in {folder}")
+    figures = {
+        "seconds": time.perf_counter() - start,
+        "processor_seconds": processor_time_of_children() - start_processor_time,
+        "largest_process": largest / 1000,
+        "all_processes": total / 1000,
+    }
+    listed = ", ".join(f"{name} {value:,.1f}" for name, value in figures.items())
+    print(f"  {stage}: {listed}", flush=True)
+    return figures
 
 
-def growth(folder: Path) -> dict[tuple[str, int], dict[str, float]]:
-    """Return the medians of `measure` for each stage and size."""
-    found = {}
+def measure_growth(folder: Path) -> Growth:
+    """Return the medians of `measure_stage` for each stage and number of images."""
+    growth = {}
     for size in SIZES:
         print(f"making {size:,} images", flush=True)
-        work = folder / str(size)
-        archives = work / "archives"
-        command(ROOT, "python", "bench/shifted.py", str(size), str(archives), "4")
-        params = yaml.load(ROOT / "params.yaml")
-        params |= {"dataset": str(archives), "train_images": None, "test_images": None, "epochs": 1}
-        yaml.dump(params, work / "params.yaml")
-        command(work, "python", "-m", "stages.define")
+        archives = folder / str(size) / "archives"
+        run_command(ROOT, "python", "-m", "bench.shifted", str(size), str(archives), str(ARCHIVES))
+        stage_folder = make_stage_folder(
+            folder / str(size),
+            dataset=str(archives),
+            train_images=None,
+            test_images=None,
+            epochs=1,
+        )
+        run_command(stage_folder, "python", "-m", "stages.define")
         print(f"measuring {size:,} images", flush=True)
         for stage in STAGES:
-            runs = 1 if (stage, size) == ("train", SIZES[-1]) else RUNS
-            taken = [measure(work, stage) for _ in range(runs)]
-            found[stage, size] = {k: statistics.median(t[k] for t in taken) for k in taken[0]}
-    return found
+            runs = 1 if (stage, size) == ("train", LARGE) else RUNS  # that one takes minutes
+            measured = [measure_stage(stage_folder, stage) for _ in range(runs)]
+            growth[stage, size] = {
+                name: statistics.median(figures[name] for figures in measured)
+                for name in measured[0]
+            }
+    return growth
 
 
-def training(folder: Path) -> list[float]:
-    """Return the processor time of an image in training at each size, in microseconds.
+def measure_training(folder: Path) -> dict[int, float]:
+    """Return the processor time of an image in training by number of images, in microseconds.
 
-    All sizes train in one process, in turn, on as many images.
+    One process trains on each size in turn, on as many images of each.
     """
     print("measuring training", flush=True)
-    works = [str(folder / str(size)) for size in SIZES]
-    return list(figures(Path(works[0]), BENCH / "ours.py", "compare", *works).values())
+    folders = [folder / str(size) for size in SIZES]
+    figures = read_figures(folders[0], "bench.ours", "compare", *folders)
+    return dict(zip(SIZES, figures.values(), strict=True))
 
 
-def sweep(repository: Path, jobs: int, threads: int, seeds: range) -> float:
-    """Return the seconds that the queue takes for an experiment with each of some seeds."""
+def count_experiments(repository: Path) -> int:
+    """Return the number of experiments that have ended: each is a reference in Git."""
+    references = run_command(repository, "git", "for-each-ref", "--format=%(refname)", "refs/exps")
+    return sum(reference.count("/") == 4 for reference in references.split())
+
+
+def measure_sweep(repository: Path, jobs: int, threads: int, seeds: range) -> float:
+    """Return the seconds that the queue takes for an experiment with each of some seeds.
+
+    Parameters
+    ----------
+    repository : Path
+        Where to run them.
+    jobs : int
+        Experiments at a time.
+    threads : int
+        Threads of each; 0 leaves them to TensorFlow.
+    seeds : range
+        Seeds that no experiment has yet.
+    """
     values = ",".join(map(str, seeds))
-    command(repository, "dvc", "exp", "run", "--queue", "-S", f"seed={values}")
-    setting = {"TF_NUM_INTRAOP_THREADS": str(threads), "TF_NUM_INTEROP_THREADS": str(threads)}
-
-    def done() -> int:
-        """Count the experiments that have ended: each is a reference in Git."""
-        refs = command(repository, "git", "for-each-ref", "--format=%(refname)", "refs/exps")
-        return sum(ref.count("/") == 4 for ref in refs.split())
-
-    before, start = done(), time.perf_counter()
-    command(repository, "dvc", "queue", "start", "--jobs", str(jobs), **setting)
-    while done() < before + len(seeds):
+    run_command(repository, "dvc", "exp", "run", "--queue", "-S", f"seed={values}")
+    threads_of_training = {
+        "TF_NUM_INTRAOP_THREADS": str(threads),
+        "TF_NUM_INTEROP_THREADS": str(threads),
+    }
+    wanted = count_experiments(repository) + len(seeds)
+    start = time.perf_counter()
+    run_command(repository, "dvc", "queue", "start", "--jobs", str(jobs), **threads_of_training)
+    while count_experiments(repository) < wanted:
         if time.perf_counter() - start > LIMIT:
-            sys.exit(
-                f"bench: no end of the sweep:\n{command(repository, 'dvc', 'queue', 'status')}"
-            )
+            status = run_command(repository, "dvc", "queue", "status")
+            raise InputError(f"the sweep has not ended after {LIMIT} s:\n{status}")
         time.sleep(0.2)
     seconds = time.perf_counter() - start
-    while "0 active, 0 idle" not in command(repository, "dvc", "queue", "status"):
-        time.sleep(1)  # a worker that is still there would take the next sweep, as it was started
+    # A worker that is still there would take the next sweep, with the settings of this one.
+    while "0 active, 0 idle" not in run_command(repository, "dvc", "queue", "status"):
+        time.sleep(1)
     print(f"  {jobs} jobs, {threads} threads: {seconds:.1f} s", flush=True)
     return seconds
 
 
-def sweeps(folder: Path) -> dict[str, float]:
+def measure_sweeps(folder: Path) -> dict[str, float]:
     """Return the seconds of each way to run a sweep, on the real data."""
     print("making a repository", flush=True)
     repository = clone_with_results(folder / "repository")
-    for key, value in (part.split("=") for part in AUTHOR[1::2]):
-        command(repository, "git", "config", key, value)
     print("measuring sweeps", flush=True)
-    return {
-        name: sweep(repository, jobs, threads, range(100 * number, 100 * number + EXPERIMENTS))
-        for number, (name, (jobs, threads)) in enumerate(SWEEPS.items(), start=1)
-    }
+    sweeps = {}
+    for number, (name, (jobs, threads)) in enumerate(SWEEPS.items(), start=1):
+        seeds = range(100 * number, 100 * number + EXPERIMENTS)
+        sweeps[name] = measure_sweep(repository, jobs, threads, seeds)
+    return sweeps
 
 
-def further(found: dict, small: int, large: int) -> float:
-    """Return the processor time of `load` for each further image, in microseconds."""
-    return (found["load", large]["cpu"] - found["load", small]["cpu"]) / (large - small) * 1e6
-
-
-def draw(found: dict) -> None:
-    """Draw peak memory and time an image against the number of images."""
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    memory, times = figure.subplots(1, 2)
-    for stage in STAGES:
-        memory.plot(SIZES, [found[stage, n]["rss"] for n in SIZES], marker="o", label=stage)
-        times.plot(
-            SIZES, [found[stage, n]["cpu"] / n * 1e6 for n in SIZES], marker="o", label=stage
-        )
-    memory.set(title="Peak memory", ylabel="MB", ylim=(0, None))
-    times.set(title="Processor time an image, start included", ylabel="microseconds", yscale="log")
-    for axes in (memory, times):
-        axes.set(xscale="log", xlabel="Images")
-        axes.grid(alpha=0.3)
-        axes.legend()
-    figure.savefig(BENCH / "scale.png", dpi=80)
-
-
-def main() -> None:
-    """Measure everything and save it."""
-    with tempfile.TemporaryDirectory() as folder:
-        found = growth(Path(folder))
-        trained = training(Path(folder))
-        swept = sweeps(Path(folder))
-    lines = [
-        "| images | `load`, s | of processors, s | largest process, MB | all processes, MB "
-        "| `train`, one epoch, s | of processors, s | MB |",
-        "| --- |" + " --- |" * 7,
-    ]
+def growth_table(growth: Growth) -> str:
+    """Return the table of time and memory by number of images."""
+    header = ["images", "`load`, s", "of processors, s", "largest process, MB", "all processes, MB"]
+    header += ["`train`, one epoch, s", "of processors, s", "MB"]
+    rows = []
     for size in SIZES:
-        load, train = (found[stage, size] for stage in STAGES)
-        lines.append(
-            f"| {size:,} | {load['seconds']:.1f} | {load['cpu']:.1f} | {load['rss']:.0f} | "
-            f"{load['pss']:.0f} | {train['seconds']:.1f} | {train['cpu']:.1f} | "
-            f"{train['rss']:.0f} |"
+        load, train = growth["load", size], growth["train", size]
+        rows.append(
+            [
+                f"{size:,}",
+                f"{load['seconds']:.1f}",
+                f"{load['processor_seconds']:.1f}",
+                f"{load['largest_process']:.0f}",
+                f"{load['all_processes']:.0f}",
+                f"{train['seconds']:.1f}",
+                f"{train['processor_seconds']:.1f}",
+                f"{train['largest_process']:.0f}",
+            ]
         )
-    lines += ["", "| a sweep of four experiments, other seeds | s |", "| --- | --- |"]
-    lines += [f"| {name} | {seconds:.1f} |" for name, seconds in swept.items()]
-    small, middle, large = SIZES
-    one, two = swept.values()
-    rows = [
-        ("peak memory of `load`, 1,000,000 images, MB", found["load", large]["rss"], 400),
+    return table(header, rows)
+
+
+def sweeps_table(sweeps: dict[str, float]) -> str:
+    """Return the table of the sweeps."""
+    rows = [[name, f"{seconds:.1f}"] for name, seconds in sweeps.items()]
+    return table(["a sweep of four experiments, other seeds", "s"], rows)
+
+
+def time_of_further_images(growth: Growth, fewer: int, more: int) -> float:
+    """Return the processor time of `load` for each image beyond `fewer`, in microseconds."""
+    seconds = [growth["load", size]["processor_seconds"] for size in (fewer, more)]
+    return (seconds[1] - seconds[0]) / (more - fewer) * 1e6
+
+
+def goals_table(growth: Growth, training: dict[int, float], sweeps: dict[str, float]) -> str:
+    """Return the table of the goals: each is an upper limit."""
+    memory = {key: figures["largest_process"] for key, figures in growth.items()}
+    early = time_of_further_images(growth, SMALL, MIDDLE)
+    late = time_of_further_images(growth, MIDDLE, LARGE)
+    one_at_a_time, two_at_a_time = sweeps.values()
+    goals: list[tuple[str, float, float]] = [
+        ("peak memory of `load`, 1,000,000 images, MB", memory["load", LARGE], 400),
         (
             "peak memory of `train`, 1,000,000 images, less that of 10,000, MB",
-            found["train", large]["rss"] - found["train", small]["rss"],
+            memory["train", LARGE] - memory["train", SMALL],
             300,
         ),
-    ]
-    late, early = (further(found, *sizes) for sizes in ((middle, large), (small, middle)))
-    rows += [
         (
             f"`load`, processor time for each image from 100,000 to 1,000,000, {late:.1f} us, "
             f"against from 10,000 to 100,000, {early:.1f} us",
@@ -208,23 +253,59 @@ def main() -> None:
             1.1,
         ),
         (
-            f"`train`, processor time an image of 1,000,000, {trained[-1]:.0f} us, against of "
-            f"10,000, {trained[0]:.0f} us",
-            trained[-1] / trained[0],
+            f"`train`, processor time an image of 1,000,000, {training[LARGE]:.0f} us, against of "
+            f"10,000, {training[SMALL]:.0f} us",
+            training[LARGE] / training[SMALL],
             1.1,
         ),
+        ("the sweep two at a time, against one at a time", two_at_a_time / one_at_a_time, 1.0),
     ]
-    rows.append(("the sweep two at a time, against one at a time", two / one, 1.0))
-    lines += ["", "| what | figure | goal | |", "| --- | --- | --- | --- |"]
-    for title, figure, goal in rows:
+    rows = []
+    for title, figure, goal in goals:
+        decimals = 0 if goal > 10 else 2
         verdict = "met" if figure <= goal else "missed"
-        lines.append(f"| {title} | {figure:.{0 if goal > 10 else 2}f} | <= {goal} | {verdict} |")
-    draw(found)
-    text = f"# Scale\n\n`python bench/scale.py`: {machine()}.\n\n" + "\n".join(lines) + "\n"
-    text += "\n![Memory and time against the number of images](scale.png)\n\n"
+        rows.append([title, f"{figure:.{decimals}f}", f"<= {goal}", verdict])
+    return table(["what", "figure", "goal", ""], rows)
+
+
+def draw_growth(growth: Growth, path: Path) -> None:
+    """Draw peak memory and time an image against the number of images."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    memory_axes, time_axes = figure.subplots(1, 2)
+    for stage in STAGES:
+        memory = [growth[stage, size]["largest_process"] for size in SIZES]
+        times = [growth[stage, size]["processor_seconds"] / size * 1e6 for size in SIZES]
+        memory_axes.plot(SIZES, memory, marker="o", label=stage)
+        time_axes.plot(SIZES, times, marker="o", label=stage)
+    memory_axes.set(title="Peak memory", ylabel="MB", ylim=(0, None))
+    time_axes.set(
+        title="Processor time an image, start included", ylabel="microseconds", yscale="log"
+    )
+    for axes in (memory_axes, time_axes):
+        axes.set(xscale="log", xlabel="Images")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    with replacing(path) as new_picture:
+        figure.savefig(new_picture, dpi=80, format="png")
+
+
+def main() -> None:
+    """Measure everything, then write the page and the plot."""
+    with tempfile.TemporaryDirectory() as temporary:
+        growth = measure_growth(Path(temporary))
+        training = measure_training(Path(temporary))
+        sweeps = measure_sweeps(Path(temporary))
+    text = measured_text(
+        COMMAND,
+        growth_table(growth),
+        sweeps_table(sweeps),
+        goals_table(growth, training, sweeps),
+        f"![Memory and time against the number of images]({PICTURE.name})",
+    )
     print(text)
-    (BENCH / "scale.md").write_text(text + (BENCH / "scale_notes.md").read_text())
+    draw_growth(growth, PICTURE)
+    write_measured(PAGE, COMMAND, text)
 
 
 if __name__ == "__main__":
-    main()
+    run("scale", main)

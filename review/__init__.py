@@ -1,3 +1,3 @@
-"""Compare two revisions and write one report; starts like a stage."""
+"""What reads Git and compares two revisions; it starts no run."""
 
-import stages  # noqa: F401
+from common import startup  # noqa: F401  it must be imported first

@@ -1,53 +1,116 @@
-"""Check that the committed dvc.lock belongs to the code, and that Git keeps its results."""
+"""Check that the committed results belong to the committed code: `make current`.
 
-import subprocess
+They do if DVC would run no stage, and if Git keeps every metric and every small plot. Nothing
+is run and nothing is written.
+"""
+
+import os
+import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from dvc.repo import Repo
 
+from common.console import InputError, run
+from review.revision import git, run_dvc
 
-def missing(folder: Path) -> list[str]:
-    """Return the metrics and plots that Git should keep and does not, or that are not there.
 
-    `dvc repro --allow-missing` passes over them, as over outputs that are in DVC's cache alone.
+@dataclass(frozen=True)
+class Check:
+    """Whether the results of a commit belong to its code.
+
+    Attributes
+    ----------
+    stages_to_run : list of str or None
+        The stages that DVC would run, because dvc.lock is not of their code, parameters and
+        data. None if DVC cannot read the pipeline.
+    missing_results : list of str
+        The metrics and plots that Git should keep, and does not.
+    """
+
+    stages_to_run: list[str] | None
+    missing_results: list[str]
+
+    @property
+    def is_current(self) -> bool:
+        """Whether there is nothing to run and nothing missing."""
+        return self.stages_to_run == [] and not self.missing_results
+
+
+def check_folder(folder: Path, show: bool = False) -> Check:
+    """Check the commit that is checked out in a folder.
 
     Parameters
     ----------
     folder : Path
-        The root of a repository, with a commit checked out.
+        The root of the project.
+    show : bool, default False
+        Whether to print what DVC says.
+    """
+    done = run_dvc(folder, "repro", "--allow-missing", "--dry")
+    if show:
+        print(done.stdout, end="")
+        print(done.stderr, end="", file=sys.stderr)
+    # DVC also says of a stage that would run that it failed, if its data is not there.
+    stages = re.findall(
+        r"(?:Running stage|failed to reproduce) '([^']+)'", done.stdout + done.stderr
+    )
+    if not stages and "up to date" not in done.stdout:
+        return Check(None, [])
+    return Check(list(dict.fromkeys(stages)), missing_results(folder))
+
+
+def check_tag(folder: Path, tag: str) -> Check:
+    """Check out a tag in a folder of `review.revision.clone`, and check it."""
+    git("checkout", "--quiet", "--force", "--detach", tag, folder=folder)
+    folder.mkdir(parents=True, exist_ok=True)  # the tag may have no such folder
+    return check_folder(folder)
+
+
+def missing_results(folder: Path) -> list[str]:
+    """Return the metrics and plots that Git should keep, and that are not committed or not there.
+
+    They are the outputs that dvc.yaml declares with ``cache: false``. With `--allow-missing`,
+    DVC does not ask for them.
+
+    Parameters
+    ----------
+    folder : Path
+        The root of a project that DVC can read, with a commit checked out.
 
     Returns
     -------
     list of str
         Their paths below the folder.
     """
-    listed = subprocess.check_output(["git", "ls-files", "-z"], cwd=folder, text=True)
-    kept = {name for name in listed.split("\0") if (folder / name).is_file()}
+    listed = os.fsdecode(git("ls-files", "-z", folder=folder) or b"").split("\0")
+    kept: set[Path] = set()
+    for name in listed:
+        if name and (folder / name).is_file():
+            kept |= {Path(name), *Path(name).parents}
     with Repo(str(folder)) as repo:
-        outs = [Path(out.fs_path) for out in repo.index.outs if not out.use_cache]
-        named = [path.relative_to(repo.root_dir).as_posix() for path in outs]
-    return sorted(set(named) - kept)
+        outputs = [Path(out.fs_path) for out in repo.index.outs if not out.use_cache]
+        declared = {path.relative_to(repo.root_dir) for path in outputs}
+    return sorted(path.as_posix() for path in declared - kept)
 
 
 def main() -> None:
-    """Say what DVC would run; end with 1 if it would run a stage, or if results are missing."""
-    done = subprocess.run(
-        ["dvc", "repro", "--allow-missing", "--dry"], stdout=subprocess.PIPE, text=True
-    )
-    print(done.stdout, end="")
-    if done.returncode or "Running stage" in done.stdout:
-        sys.exit(
+    """Print what DVC would run; fail if that is anything, or if results are missing."""
+    check = check_folder(Path(), show=True)
+    if check.stages_to_run is None:
+        raise InputError("DVC cannot read the pipeline; what it says of that stands above")
+    if check.stages_to_run:
+        raise InputError(
             "dvc.lock does not belong to the committed code: run `dvc repro` and commit what it "
             "writes"
         )
-    lost = missing(Path())
-    if lost:
-        sys.exit(
-            f"results that Git should keep are missing: {', '.join(lost)}: run `dvc repro` and "
-            "commit what it writes"
+    if check.missing_results:
+        raise InputError(
+            f"results that Git should keep are missing: {', '.join(check.missing_results)}: run "
+            "`dvc repro` and commit what it writes"
         )
 
 
 if __name__ == "__main__":
-    main()
+    run("current", main)

@@ -1,29 +1,43 @@
-"""What people would rather look at: curves, charts, the images themselves."""
+"""What people would rather look at than read: curves, charts, the images themselves."""
 
 import base64
 import io
 import json
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from PIL import Image
 
-from review.revision import Revision, dvc
-from stages.arrays import read_split
-from stages.console import InputError
+from common.console import InputError
+from common.splits import Split, read_split
+from review.revision import Revision, read_dvc_json
 
 PREPARED = Path("data/prepared/test")
 BINS = 15  # as in `evaluate`
 PICTURES = 24  # of images newly right, and of images newly wrong
-NAMES = 100  # up to which a chart of classes is drawn: a browser stands still over a thousand
+CLASSES = 100  # up to which a chart of classes is drawn: a browser stands still over a thousand
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image of the test set, on whose class the revisions disagree."""
+    """An image of the test set that one of the two revisions gets right and the other wrong.
+
+    Attributes
+    ----------
+    png : str
+        The pixels as a data URI, or "" if the prepared data is not here.
+    image : str
+        Its name.
+    actual, before, after : str
+        Its class, and the classes that were predicted.
+    """
 
     png: str
     image: str
@@ -32,134 +46,281 @@ class Picture:
     after: str
 
 
-def disagreements(matched: pd.DataFrame) -> tuple[list[Picture], list[Picture], str]:
-    """Return the images newly right and newly wrong, the most confident first.
+@dataclass(frozen=True)
+class Disagreement:
+    """The images newly right, or the images newly wrong.
+
+    Attributes
+    ----------
+    title : str
+        Which of the two.
+    total : int
+        Number of these images.
+    pictures : list of Picture
+        The most confident ones, at most `PICTURES`.
+    """
+
+    title: str
+    total: int
+    pictures: list[Picture]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One of DVC's interactive plots.
+
+    Attributes
+    ----------
+    title : str
+        What it shows.
+    classes : int
+        Number of names on its longest axis.
+    specification : dict or None
+        What Vega-Lite draws; None if the names are more than `CLASSES`.
+    is_wide : bool
+        Whether it takes the whole width of the page.
+    """
+
+    title: str
+    classes: int
+    specification: dict[str, Any] | None
+    is_wide: bool
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A column of plots/training.csv, a value for each epoch."""
+
+    name: str
+    before: list[float]
+    after: list[float]
+
+    @property
+    def rows(self) -> list[tuple[float | str, float | str]]:
+        """The values of both revisions at each epoch; "" after the end of a run."""
+        return list(zip_longest(self.before, self.after, fillvalue=""))
+
+    @property
+    def level(self) -> tuple[list[float], list[float]]:
+        """The values of both revisions, where a run that ended earlier goes on level.
+
+        Mermaid draws lines of one length.
+        """
+        epochs = len(self.rows)
+        before = self.before + self.before[-1:] * (epochs - len(self.before))
+        after = self.after + self.after[-1:] * (epochs - len(self.after))
+        return before, after
+
+    @property
+    def low(self) -> float:
+        """The lowest value."""
+        return min(self.before + self.after)
+
+    @property
+    def high(self) -> float:
+        """The highest value."""
+        return max(self.before + self.after)
+
+
+@dataclass(frozen=True)
+class BinAccuracy:
+    """The accuracy of the images in a bin of confidence."""
+
+    accuracy: float
+    images: int
+
+
+@dataclass(frozen=True)
+class CalibrationBin:
+    """A bin of confidence and what the two revisions have in it, if they have any image there."""
+
+    low: float
+    high: float
+    before: BinAccuracy | None
+    after: BinAccuracy | None
+
+
+def disagreements(matched: pd.DataFrame) -> tuple[list[Disagreement], str]:
+    """Return the images newly right and newly wrong.
+
+    Parameters
+    ----------
+    matched : DataFrame
+        From `review.significance.same_images`.
 
     Returns
     -------
-    right, wrong : list of Picture
-        `PICTURES` of each, at most; without pixels if the prepared data is not here.
-    missing : str
-        Why there are no pixels, or "".
+    disagreements : list of Disagreement
+        Newly right, newly wrong.
+    no_pixels : str
+        Why the images have no pixels, or "".
     """
-    was = matched["predicted_before"] == matched["actual"]
-    is_now = matched["predicted_after"] == matched["actual"]
-    missing, rows, images = "", {}, None
+    right_before = matched["predicted_before"] == matched["actual"]
+    right_after = matched["predicted_after"] == matched["actual"]
+    newly_right = matched[right_after & ~right_before]
+    newly_wrong = matched[right_before & ~right_after]
+    split, no_pixels = prepared_test_set([*newly_right["image"], *newly_wrong["image"]])
+    return [
+        Disagreement("Newly right", len(newly_right), pictures(newly_right, split)),
+        Disagreement("Newly wrong", len(newly_wrong), pictures(newly_wrong, split)),
+    ], no_pixels
+
+
+def prepared_test_set(names: Sequence[str]) -> tuple[Split | None, str]:
+    """Return the prepared test images if they include all of these names, or None and why not."""
     try:
         split = read_split(PREPARED)
-        rows, images = {name: row for row, name in enumerate(split.names)}, split.images
     except InputError:
-        missing = f"{PREPARED} is not here: `dvc pull` or `dvc repro` bring the pictures"
-    chosen = [matched[is_now & ~was], matched[was & ~is_now]]
-    if images is not None and not all(n in rows for side in chosen for n in side["image"]):
-        missing = f"{PREPARED} holds another test set: `dvc checkout` brings the pictures"
-        images = None
-
-    def of(side: pd.DataFrame) -> list[Picture]:
-        confidence = pd.to_numeric(side["confidence_after"], errors="coerce")
-        order = confidence.sort_values(ascending=False, kind="stable").index[:PICTURES]
-        return [
-            Picture(
-                "" if images is None else png(images[rows[r.image], :, :, 0]),
-                r.image,
-                r.actual,
-                r.predicted_before,
-                r.predicted_after,
-            )
-            for r in side.loc[order].itertuples()
-        ]
-
-    return of(chosen[0]), of(chosen[1]), missing
+        return None, f"{PREPARED} is not here: `dvc pull` or `dvc repro` bring the pictures"
+    if not set(names) <= set(split.names):
+        return None, f"{PREPARED} holds another test set: `dvc checkout` brings the pictures"
+    return split, ""
 
 
-def png(image: np.ndarray) -> str:
+def pictures(rows: pd.DataFrame, split: Split | None) -> list[Picture]:
+    """Return the pictures of the rows in which the later model was most confident.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        From `disagreements`.
+    split : Split or None
+        Where the pixels are.
+    """
+    confidence = pd.to_numeric(rows["confidence_after"], errors="coerce")
+    order = confidence.sort_values(ascending=False, kind="stable").index[:PICTURES]
+    index_of = {} if split is None else {name: index for index, name in enumerate(split.names)}
+    return [
+        Picture(
+            png="" if split is None else png(split.images[index_of[row.image], :, :, 0]),
+            image=row.image,
+            actual=row.actual,
+            before=row.predicted_before,
+            after=row.predicted_after,
+        )
+        for row in rows.loc[order].itertuples()
+    ]
+
+
+def png(image: NDArray[np.uint8]) -> str:
     """Return a grey image, uint8 (H, W), as a data URI."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def charts(folder: Path) -> list[dict]:
-    """Return DVC's interactive plots of both revisions: title, Vega-Lite specification.
+def charts(folder: Path) -> list[Chart]:
+    """Return DVC's interactive plots of the two tags of a clone."""
+    # Into this folder dvc writes the PNG files that it compares too.
+    options = ("-o", str(folder / "static"))
+    plots = read_dvc_json(folder, "plots", "diff", "before", "after", *options).get("data", {})
+    return [
+        chart(name, entry["content"])
+        for name, entries in plots.items()
+        for entry in entries
+        if entry["type"] == "vega"
+    ]
 
-    Of the rows behind a plot only the columns that it shows are kept: the predictions of
-    10,000 images are megabytes otherwise. A plot of more than `NAMES` classes has no
-    specification.
+
+def chart(name: str, content: str | dict[str, Any]) -> Chart:
+    """Return one of DVC's plots for the page.
+
+    Of the rows behind the plot only the columns that it shows are kept: the predictions of
+    10,000 images are megabytes otherwise.
+
+    Parameters
+    ----------
+    name : str
+        What DVC calls the plot.
+    content : str or dict
+        A Vega-Lite specification.
     """
-    with_pictures = folder / "static"  # dvc writes the PNG files that it compares too
-    printed = dvc(folder, "plots", "diff", "before", "after", "--json", "-o", str(with_pictures))
-    found = []
-    for name, entries in json.loads(printed or "{}").get("data", {}).items():
-        for entry in entries:
-            if entry["type"] != "vega":
-                continue
-            content = entry["content"]
-            spec = json.loads(content) if isinstance(content, str) else content
-            values = spec.get("data", {}).pop("values", [])
-            text = json.dumps(spec)
-            names = max((len({row.get(key) for row in values}) for key in named(spec)), default=0)
-            shown = {key for row in values[:1] for key in row if json.dumps(key) in text}
-            spec["data"] = {"values": [{k: row[k] for k in shown if k in row} for row in values]}
-            spec.pop("$schema", None)  # the Vega of the page is newer
-            title = spec.pop("title", None)
-            title = title.get("text", name) if isinstance(title, dict) else title or name
-            wide = "facet" in spec and names <= NAMES
-            drawn = spec if names <= NAMES else None
-            found.append({"title": title, "wide": wide, "names": names, "spec": drawn})
-    return found
-
-
-def named(spec: object) -> set[str]:
-    """Return the fields that a Vega-Lite specification shows as names, not as numbers."""
-    if isinstance(spec, list):
-        return set().union(*map(named, spec))
-    if not isinstance(spec, dict):
-        return set()
-    own = {spec["field"]} if spec.get("type") == "nominal" and "field" in spec else set()
-    return own.union(*map(named, spec.values()))
-
-
-def curves(before: Revision, after: Revision, column: str) -> dict | None:
-    """Return a column of plots/training.csv of both revisions, for a picture."""
-    sides = [side.table("plots/training.csv", ["epoch", column]) for side in (before, after)]
-    if any(side is None or side.empty for side in sides):
-        return None
-    values = [pd.to_numeric(side[column], errors="coerce").round(4).tolist() for side in sides]
-    flat = [v for side in values for v in side]
-    if not np.isfinite(flat).all():
-        return None
-    # A chart in Mermaid takes lines of one length: a run that ended earlier goes on level.
-    longest = max(map(len, values))
-    level = [side + side[-1:] * (longest - len(side)) for side in values]
-    return {
-        "before": level[0],
-        "after": level[1],
-        "rows": list(zip_longest(*values, fillvalue="")),
-        "low": min(flat),
-        "high": max(flat),
+    specification = json.loads(content) if isinstance(content, str) else content
+    rows = specification.get("data", {}).pop("values", [])
+    text = json.dumps(specification)
+    columns = [column for row in rows[:1] for column in row if json.dumps(column) in text]
+    fields = named_fields(specification)
+    classes = max((len({row.get(field) for row in rows}) for field in fields), default=0)
+    specification["data"] = {
+        "values": [{column: row[column] for column in columns if column in row} for row in rows]
     }
+    specification.pop("$schema", None)  # the Vega of the page is newer
+    title = specification.pop("title", None)
+    if isinstance(title, dict):
+        title = title.get("text", name)
+    is_drawn = classes <= CLASSES
+    return Chart(
+        title=title or name,
+        classes=classes,
+        specification=specification if is_drawn else None,
+        is_wide="facet" in specification and is_drawn,
+    )
 
 
-def calibration(before: Revision, after: Revision) -> list[dict]:
-    """Return accuracy against confidence of both revisions: a row a bin that holds images.
+def named_fields(specification: object) -> set[str]:
+    """Return the fields that a Vega-Lite specification shows as names, not as numbers.
 
-    Returns
-    -------
-    list of dict
-        ``low`` and ``high`` of the bin's confidence, and for ``before`` and ``after`` the
-        ``accuracy`` and number of ``images``, or None.
+    Examples
+    --------
+    >>> x, y = {"field": "recall", "type": "quantitative"}, {"field": "class", "type": "nominal"}
+    >>> named_fields({"layer": [{"encoding": {"x": x, "y": y}}]})
+    {'class'}
     """
-    rows: dict[int, dict] = {}
-    for name, side in (("before", before), ("after", after)):
-        table = side.table("plots/calibration.csv", ["confidence", "accuracy", "images"])
-        if table is None:
-            continue
-        table = table.apply(pd.to_numeric, errors="coerce")
-        table = table[np.isfinite(table).all(axis=1)]
-        for row in table.itertuples():
-            # `evaluate` closes its bins at the right.
-            number = max(0, int(np.ceil(row.confidence * BINS)) - 1)
-            bounds = {"low": number / BINS, "high": (number + 1) / BINS}
-            cell = {"accuracy": row.accuracy, "images": int(row.images)}
-            rows.setdefault(number, bounds | {"before": None, "after": None})[name] = cell
-    return [rows[number] for number in sorted(rows)]
+    if isinstance(specification, list):
+        return set().union(*map(named_fields, specification))
+    if not isinstance(specification, dict):
+        return set()
+    fields = set().union(*map(named_fields, specification.values()))
+    if specification.get("type") == "nominal" and "field" in specification:
+        fields.add(specification["field"])
+    return fields
+
+
+def curve(before: Revision, after: Revision, name: str) -> Curve | None:
+    """Return the validation loss or accuracy of both revisions, or None if one lacks a number.
+
+    Parameters
+    ----------
+    before, after : Revision
+        The two sides.
+    name : str
+        "loss" or "accuracy".
+    """
+    column = f"validation_{name}"
+    sides = []
+    for revision in (before, after):
+        table = revision.table("plots/training.csv", ["epoch", column])
+        if table is None or table.empty:
+            return None
+        sides.append(pd.to_numeric(table[column], errors="coerce").round(4).tolist())
+    if not all(math.isfinite(value) for side in sides for value in side):
+        return None
+    return Curve(name, *sides)
+
+
+def calibration(before: Revision, after: Revision) -> list[CalibrationBin]:
+    """Return accuracy against confidence of both revisions, for each bin that holds images."""
+    bins_before, bins_after = bin_accuracies(before), bin_accuracies(after)
+    return [
+        CalibrationBin(
+            low=number / BINS,
+            high=(number + 1) / BINS,
+            before=bins_before.get(number),
+            after=bins_after.get(number),
+        )
+        for number in sorted(bins_before.keys() | bins_after.keys())
+    ]
+
+
+def bin_accuracies(revision: Revision) -> dict[int, BinAccuracy]:
+    """Return what plots/calibration.csv holds, by the number of the bin from 0 on."""
+    table = revision.table("plots/calibration.csv", ["confidence", "accuracy", "images"])
+    if table is None:
+        return {}
+    table = table.apply(pd.to_numeric, errors="coerce")
+    table = table[np.isfinite(table).all(axis=1)]
+    # The upper bound of a bin belongs to it, as in `evaluate`.
+    return {
+        max(0, math.ceil(row.confidence * BINS) - 1): BinAccuracy(row.accuracy, int(row.images))
+        for row in table.itertuples()
+    }

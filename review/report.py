@@ -1,174 +1,280 @@
 """Two revisions to one report: what changed, and whether it is more than luck."""
 
-from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from review import pictures, significance, tables
-from review.revision import PREDICTIONS, Revision, clone, stale_stages
-from review.significance import probability
+from review.current import Check, check_tag
+from review.revision import Revision, clone
+from review.sentences import (
+    seeds_sentence,
+    verdict_sentence,
+    warnings_about,
+    warnings_about_both,
+)
 
-CELLS = 12  # classes up to which a confusion matrix is shown as a table
+MATRIX_CLASSES = 12  # up to which a confusion matrix is shown as a table
 
 
-def points(value: float, digits: int = 2) -> str:
-    """Write a difference of two shares in percentage points."""
-    return f"{100 * value:+.{digits}f}"
+@dataclass(frozen=True)
+class Scores:
+    """What the two models said of the test images.
 
-
-def sentence(result: significance.Comparison, images: tuple[int, int]) -> str:
-    """Say in one sentence what became of the test accuracy.
-
-    Parameters
+    Attributes
     ----------
-    result : Comparison
-        Of the test accuracies.
-    images : tuple of int
-        Test images before and after.
+    before, after : DataFrame
+        The predictions.
+    matched : DataFrame or None
+        From `significance.same_images`: both predictions for each image.
+    comparison : Comparison
+        Of the accuracies; a `PairedComparison` if the images are the same.
     """
-    words = [
-        f"Test accuracy {result.before:.2%} to {result.after:.2%}, "
-        f"{points(result.after - result.before)} points"
+
+    before: pd.DataFrame
+    after: pd.DataFrame
+    matched: pd.DataFrame | None
+    comparison: significance.Comparison
+
+
+@dataclass(frozen=True)
+class Headline:
+    """What is read first.
+
+    Attributes
+    ----------
+    verdict : str
+        A sentence on the test accuracy.
+    verdict_over_seeds : str
+        One on its mean over several seeds; "" if a side has one seed alone.
+    warnings : list of str
+        Why one should not trust the comparison.
+    """
+
+    verdict: str
+    verdict_over_seeds: str
+    warnings: list[str]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The section "What changed"."""
+
+    parameters: list[tables.ParameterChange]
+    stages: list[tables.StageChange]
+
+
+@dataclass(frozen=True)
+class SeedAccuracies:
+    """The test accuracies of one side, by seed."""
+
+    side: str
+    by_seed: dict[int, float]
+
+    @property
+    def mean(self) -> float | None:
+        """Their mean; None if there are none."""
+        return float(np.mean(list(self.by_seed.values()))) if self.by_seed else None
+
+    @property
+    def deviation(self) -> float | None:
+        """Their standard deviation; None if there are fewer than two."""
+        if len(self.by_seed) < 2:
+            return None
+        return float(np.std(list(self.by_seed.values()), ddof=1))
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """The section "Metrics". `seeds` is empty if no side has several seeds."""
+
+    rows: list[tables.MetricChange]
+    seeds: list[SeedAccuracies]
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The section "Classes".
+
+    Attributes
+    ----------
+    changes : list of ClassChange
+        Precision and recall, the classes that changed most first.
+    matrix : list of MatrixRow
+        The confusion matrix; empty if there are more than `MATRIX_CLASSES`.
+    confusions : list of ConfusionChange
+        Those that changed most; empty if the test images are not the same.
+    same_images : bool
+        Whether both scored the same test images.
+    """
+
+    changes: list[tables.ClassChange]
+    matrix: list[tables.MatrixRow]
+    confusions: list[tables.ConfusionChange]
+    same_images: bool
+
+
+@dataclass(frozen=True)
+class Charts:
+    """The section "Charts", which is "Training" in Markdown."""
+
+    plots: list[pictures.Chart]
+    curves: list[pictures.Curve]
+    calibration: list[pictures.CalibrationBin]
+
+
+@dataclass(frozen=True)
+class Images:
+    """The section "Images".
+
+    Attributes
+    ----------
+    disagreements : list of Disagreement
+        Images newly right and newly wrong; empty if the test images are not the same.
+    no_pixels : str
+        Why they have no pixels, or "".
+    """
+
+    disagreements: list[pictures.Disagreement]
+    no_pixels: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that the templates show, a field for each section."""
+
+    before: Revision
+    after: Revision
+    headline: Headline
+    changes: Changes
+    metrics: Metrics
+    classes: Classes
+    charts: Charts
+    images: Images
+
+
+def compare(before: Revision, after: Revision) -> Report:
+    """Compare two revisions."""
+    scores = compare_scores(before, after)
+    seeds = [
+        SeedAccuracies("before", before.accuracies_by_seed()),
+        SeedAccuracies("after", after.accuracies_by_seed()),
     ]
-    if not np.isnan(result.low):
-        words[0] += f" (95% CI {points(result.low, 1)} to {points(result.high, 1)})"
-    if isinstance(result, significance.PairedComparison):
-        words.append(f"{result.fixed} images fixed, {result.broken} broken")
+    with clone(before, after) as folder:
+        checks = [check_tag(folder, tag) for tag in ("before", "after")]
+        return Report(
+            before=before,
+            after=after,
+            headline=headline(before, after, scores, seeds, checks),
+            changes=changes(before, after, folder),
+            metrics=metrics(folder, scores, seeds),
+            classes=classes(before, after, scores),
+            charts=charts(before, after, folder),
+            images=images(scores),
+        )
+
+
+def compare_scores(before: Revision, after: Revision) -> Scores | None:
+    """Compare the predictions of two revisions; return None if one of them has none."""
+    if before.predictions is None or after.predictions is None:
+        return None
+    matched = significance.same_images(before.predictions, after.predictions)
+    comparison: significance.Comparison
+    if matched is not None:
+        comparison = significance.paired(
+            (matched["predicted_before"] == matched["actual"]).to_numpy(),
+            (matched["predicted_after"] == matched["actual"]).to_numpy(),
+        )
     else:
-        words.append(f"on different test images ({images[0]:,} and {images[1]:,})")
-    words.append(f"{result.test} {probability(result.p_value)}")
-    return ", ".join(words) + f": {result.verdict}."
+        comparison = significance.unpaired(
+            (before.predictions["actual"] == before.predictions["predicted"]).to_numpy(),
+            (after.predictions["actual"] == after.predictions["predicted"]).to_numpy(),
+        )
+    return Scores(before.predictions, after.predictions, matched, comparison)
 
 
-def sentence_over_seeds(before: list[float], after: list[float]) -> str:
-    """Say in one sentence what became of the mean test accuracy over several seeds."""
-    result = significance.over_seeds(before, after)
-    interval = test = ""
-    if not np.isnan(result.low):
-        interval = f" (95% CI {points(result.low)} to {points(result.high)})"
-        test = f"{result.test} {probability(result.p_value)}"
-    return (
-        f"Over {len(before)} and {len(after)} seeds: mean {result.before:.2%} to "
-        f"{result.after:.2%}, {points(result.after - result.before)} points{interval}, "
-        f"{test or 'no difference between the seeds of a side'}: {result.verdict}."
-    )
-
-
-def warnings(
-    before: Revision, after: Revision, stale: Iterable[list[str] | None], pairs: bool | None
-) -> list[str]:
-    """Return what a reviewer must know before anything else.
+def headline(
+    before: Revision,
+    after: Revision,
+    scores: Scores | None,
+    seeds: list[SeedAccuracies],
+    checks: list[Check],
+) -> Headline:
+    """Return what is read first.
 
     Parameters
     ----------
     before, after : Revision
         The two sides.
-    stale : iterable of (list of str or None)
-        From `stale_stages`, for each side.
-    pairs : bool or None
-        Whether both scored the same test images; None where that is not known.
+    scores : Scores or None
+        Their predictions.
+    seeds : list of SeedAccuracies
+        Before, after.
+    checks : list of Check
+        Whether the results of each belong to its code: before, after.
     """
-    found = []
-    for revision, stages in zip((before, after), stale, strict=True):
-        if stages is None:
-            found.append(f"DVC cannot read the pipeline of {revision.name}.")
-        elif stages:
-            found.append(
-                f"The committed dvc.lock of {revision.name} does not belong to its committed code "
-                f"and parameters: {', '.join(stages)} would run. Its numbers may be those of "
-                "another experiment."
-            )
-        if revision.accuracy is None:
-            found.append(
-                f"{revision.name} has no test_accuracy from 0 to 1 in metrics/evaluate.json."
-            )
-        elif revision.predictions is None:
-            found.append(
-                f"{revision.name} has no plots/predictions.csv with rows of "
-                f"{', '.join(PREDICTIONS)}: images are not compared."
-            )
-    if pairs is False:
-        found.append("The test set differs: the two were not scored on the same images.")
-    datasets = [dataset(side) for side in (before, after)]
-    if all(datasets) and datasets[0] != datasets[1]:
-        found.append("The data set itself differs: its images may be others of the same names.")
-    return found
+    verdict = "The test accuracies cannot be compared: see the warnings."
+    if scores is not None:
+        verdict = verdict_sentence(scores.comparison, len(scores.before), len(scores.after))
+    verdict_over_seeds = ""
+    accuracies_before, accuracies_after = (list(side.by_seed.values()) for side in seeds)
+    if len(accuracies_before) > 1 and len(accuracies_after) > 1:
+        comparison = significance.over_seeds(accuracies_before, accuracies_after)
+        verdict_over_seeds = seeds_sentence(
+            comparison, len(accuracies_before), len(accuracies_after)
+        )
+    other_test_images = scores is not None and scores.matched is None
+    warnings = [
+        *warnings_about(before, checks[0]),
+        *warnings_about(after, checks[1]),
+        *warnings_about_both(before, after, other_test_images),
+    ]
+    return Headline(verdict, verdict_over_seeds, warnings)
 
 
-def dataset(revision: Revision) -> list[object]:
-    """Return the hashes of the data that `load` read, by dvc.lock."""
-    load = tables.hashes(revision.stages.get("load", {}), "deps")
-    return sorted((md5 for path, md5 in load.items() if not path.endswith(".py")), key=str)
+def changes(before: Revision, after: Revision, folder: Path) -> Changes:
+    """Return what changed: parameters, and the stages that ran again."""
+    return Changes(tables.changed_parameters(folder), tables.changed_stages(before, after))
 
 
-def report(before: Revision, after: Revision) -> dict:
-    """Gather all that the report shows.
+def metrics(folder: Path, scores: Scores | None, seeds: list[SeedAccuracies]) -> Metrics:
+    """Return the metrics, and the accuracies by seed if a side has several."""
+    several = any(len(side.by_seed) > 1 for side in seeds)
+    comparison = None if scores is None else scores.comparison
+    return Metrics(tables.metrics(folder, comparison), seeds if several else [])
 
-    Parameters
-    ----------
-    before, after : Revision
-        What is compared.
 
-    Returns
-    -------
-    dict
-        The variables of the two templates.
-    """
-    matched = result = None
-    sides = before.predictions, after.predictions
-    if all(side is not None for side in sides):
-        matched = significance.same_images(*sides)
-        if matched is not None:
-            right = matched["actual"]
-            result = significance.paired(
-                (matched["predicted_before"] == right).to_numpy(),
-                (matched["predicted_after"] == right).to_numpy(),
-            )
-        else:
-            result = significance.unpaired(
-                *((side["actual"] == side["predicted"]).to_numpy() for side in sides)
-            )
-    with clone(before, after) as folder:
-        stale = [stale_stages(folder, tag) for tag in ("before", "after")]
-        context = {
-            "parameters": tables.changed_parameters(folder),
-            "metrics": tables.changed_metrics(folder, result),
-            "charts": pictures.charts(folder),
-        }
-    seeds = [{seed: r.accuracy for seed, r in side.seeds().items()} for side in (before, after)]
-    several = all(len(side) > 1 for side in seeds)
-    context |= {
-        "before": before,
-        "after": after,
-        "sentence": sentence(result, (len(sides[0]), len(sides[1])))
-        if result
-        else "The test accuracies cannot be compared: see the warnings.",
-        "sentence_over_seeds": sentence_over_seeds(*(list(side.values()) for side in seeds))
-        if several
-        else "",
-        "seeds": seeds if any(len(side) > 1 for side in seeds) else [],
-        "warnings": warnings(before, after, stale, matched is not None if result else None),
-        "reruns": tables.reruns(before, after),
-        "classes": tables.moved_classes(before, after),
-        "calibration": pictures.calibration(before, after),
-        "curves": {
-            name: pictures.curves(before, after, f"validation_{name}")
-            for name in ("loss", "accuracy")
-        },
-        "matrix": [],
-        "confusions": [],
-        "images": [],
-        "no_pictures": "",
-    }
-    if result:
-        classes, cells = tables.confusion(*sides)
-        if len(classes) <= CELLS:
-            context["matrix"] = tables.matrix(classes, cells, same=matched is not None)
-    if matched is not None:
-        context["confusions"] = tables.moved_confusions(cells)
-        right, wrong, context["no_pictures"] = pictures.disagreements(matched)
-        context["images"] = [
-            ("Newly right", result.fixed, right),
-            ("Newly wrong", result.broken, wrong),
-        ]
-    return context
+def classes(before: Revision, after: Revision, scores: Scores | None) -> Classes:
+    """Return what became of the classes and of the confusions between them."""
+    class_changes = tables.changed_classes(before, after)
+    if scores is None:
+        return Classes(class_changes, [], [], same_images=False)
+    same_images = scores.matched is not None
+    counts = tables.count_confusions(scores.before, scores.after)
+    names = tables.class_names(counts)
+    is_small = len(names) <= MATRIX_CLASSES
+    return Classes(
+        changes=class_changes,
+        matrix=tables.confusion_matrix(names, counts, same_images) if is_small else [],
+        confusions=tables.changed_confusions(counts) if same_images else [],
+        same_images=same_images,
+    )
+
+
+def charts(before: Revision, after: Revision, folder: Path) -> Charts:
+    """Return DVC's plots, the curves of the training and the calibration."""
+    curves = [pictures.curve(before, after, name) for name in ("loss", "accuracy")]
+    return Charts(
+        plots=pictures.charts(folder),
+        curves=[curve for curve in curves if curve is not None],
+        calibration=pictures.calibration(before, after),
+    )
+
+
+def images(scores: Scores | None) -> Images:
+    """Return the images that are newly right or newly wrong."""
+    if scores is None or scores.matched is None:
+        return Images([], "")
+    return Images(*pictures.disagreements(scores.matched))

@@ -1,8 +1,8 @@
-"""What Git holds of one revision: parameters, lock, metrics, tables."""
+"""What Git holds of one revision, and a temporary clone in which DVC compares two of them."""
 
 import io
+import json
 import os
-import re
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -10,13 +10,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import voluptuous
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 
-from stages.console import InputError
-from stages.params import parse_yaml
+from common.console import InputError
+from common.params import parse_yaml
 
 EXPERIMENTS = "refs/exps"
 SEED = "seed"
@@ -27,43 +28,43 @@ PREDICTIONS = ["image", "actual", "predicted", "confidence"]
 def folder_environment() -> dict[str, str]:
     """Return the environment in which git and dvc work on the repository of their folder.
 
-    To a hook Git exports the paths of its own repository and index, which come before the
-    folder: what is meant for the clone of a review would be done to the user's repository.
-    Git lists these variables. It keeps the settings of ``git -c`` for another repository, as
-    for a submodule.
+    Git starts a hook with variables that name the user's repository and index, and these
+    variables count more than the folder. With them, a command that is meant for the clone of
+    a review would change the user's repository. Git itself lists them. The two that hold the
+    settings of ``git -c`` are kept, as Git keeps them for a submodule.
     """
     listed = subprocess.check_output(["git", "rev-parse", "--local-env-vars"], text=True).split()
-    own = set(listed) - {"GIT_CONFIG_PARAMETERS", "GIT_CONFIG_COUNT"}
-    return {name: value for name, value in os.environ.items() if name not in own}
+    removed = set(listed) - {"GIT_CONFIG_PARAMETERS", "GIT_CONFIG_COUNT"}
+    return {name: value for name, value in os.environ.items() if name not in removed}
 
 
-def git(*words: str, folder: Path | None = None) -> bytes | None:
-    """Run git without the user's hooks; return what it prints, or None where it fails."""
-    words = ("git", "-c", "core.hooksPath=/dev/null", *words)
-    done = subprocess.run(words, cwd=folder, env=folder_environment(), capture_output=True)
+def git(*arguments: str, folder: Path | None = None) -> bytes | None:
+    """Run git without the user's hooks; return what it prints, or None if it fails."""
+    command = ("git", "-c", "core.hooksPath=/dev/null", *arguments)
+    done = subprocess.run(command, cwd=folder, env=folder_environment(), capture_output=True)
     return done.stdout if done.returncode == 0 else None
 
 
 def commit_of(name: str) -> str | None:
     """Return the full hash of a commit by any name that Git knows, or None."""
-    found = git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
-    return found.decode().strip() if found else None
+    printed = git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+    return printed.decode().strip() if printed else None
 
 
 def experiments() -> list[tuple[str, str, str]]:
     """Return name, commit and parent of every DVC experiment in this repository.
 
-    DVC keeps an experiment as ``refs/exps/<2 digits>/<38 digits of its parent>/<name>``;
-    other references below ``refs/exps`` are its own bookkeeping.
+    DVC keeps an experiment as ``refs/exps/<2 digits>/<38 digits>/<name>``, where the digits
+    are the hash of its parent. Other references below ``refs/exps`` are DVC's own notes.
     """
     listed = git("for-each-ref", "--format=%(objectname) %(refname)", EXPERIMENTS) or b""
-    found = []
+    names_commits_parents = []
     for line in os.fsdecode(listed).splitlines():
-        commit, _, name = line.partition(" ")
-        parts = name.split("/", 4)
+        commit, _, reference = line.partition(" ")
+        parts = reference.split("/", 4)
         if len(parts) == 5 and len(parts[3]) == 38:
-            found.append((parts[4], commit, parts[2] + parts[3]))
-    return found
+            names_commits_parents.append((parts[4], commit, parts[2] + parts[3]))
+    return names_commits_parents
 
 
 @dataclass(frozen=True)
@@ -83,14 +84,22 @@ class Revision:
 
     def read(self, path: str) -> bytes | None:
         """Return a file's content at this revision, or None if it has no such file."""
-        return git("cat-file", "blob", f"{self.commit}:./{path}")  # of this folder, not Git's root
+        # With "./" the path starts in the current folder, without it in the root of Git.
+        return git("cat-file", "blob", f"{self.commit}:./{path}")
 
-    def _mapping(self, path: str) -> dict:
+    def _mapping(self, path: str) -> dict[str, Any]:
+        """Return a YAML or JSON file as a mapping, empty if there is none or it is another kind."""
         content = parse_yaml(self.read(path) or b"", f"{path} of {self.name}")
         return content if isinstance(content, dict) else {}
 
     def table(self, path: str, columns: list[str]) -> pd.DataFrame | None:
-        """Return a CSV file as a table of text, or None if there is none with these columns."""
+        """Return a CSV file as a table of text, or None if no file has these columns.
+
+        Raises
+        ------
+        InputError
+            If it is not a CSV file.
+        """
         content = self.read(path)
         if content is None:
             return None
@@ -101,10 +110,11 @@ class Revision:
         return table if set(columns) <= set(table.columns) else None
 
     @cached_property
-    def stages(self) -> dict[str, dict]:
-        """The stages of dvc.lock: ``cmd``, ``deps``, ``params``, ``outs`` of each.
+    def stages(self) -> dict[str, dict[str, Any]]:
+        """The stages of dvc.lock: ``cmd``, ``deps``, ``params`` and ``outs`` of each.
 
-        Empty where DVC takes it for no lock: `stale_stages` finds that, too.
+        Empty if the file is not what DVC writes; `review.current` then finds that DVC cannot
+        read the pipeline.
         """
         lock = self._mapping("dvc.lock")
         try:
@@ -114,24 +124,26 @@ class Revision:
 
     @cached_property
     def metrics(self) -> dict[str, object]:
-        """The values of metrics/evaluate.json; empty where there are none."""
+        """The values of metrics/evaluate.json; empty if there are none."""
         return self._mapping("metrics/evaluate.json")
 
     @property
     def accuracy(self) -> float | None:
-        """The accuracy on the test images, from 0 to 1; None where it is not known."""
+        """The accuracy on the test images, from 0 to 1; None if it is not known."""
         value = self.metrics.get("test_accuracy")
-        return float(value) if type(value) in (int, float) and 0 <= value <= 1 else None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+        return float(value) if 0 <= value <= 1 else None
 
     @cached_property
     def predictions(self) -> pd.DataFrame | None:
-        """A row a test image, in `PREDICTIONS`; None where there is none."""
+        """A row for each test image, with the columns `PREDICTIONS`; None if there is no row."""
         table = self.table("plots/predictions.csv", PREDICTIONS)
         return None if table is None or table.empty else table
 
     @cached_property
     def seed(self) -> int | None:
-        """The seed that its results were made with."""
+        """The seed that its results were made with, or None if dvc.lock has none."""
         for stage in self.stages.values():
             for values in stage.get("params", {}).values():
                 if isinstance(values.get(SEED), int):
@@ -139,8 +151,12 @@ class Revision:
         return None
 
     @cached_property
-    def setting(self) -> dict[str, dict]:
-        """All that its results come from but the seed: commands, code, data, parameters."""
+    def setting(self) -> dict[str, dict[str, Any]]:
+        """Everything that its results come from, except the seed.
+
+        That is the command, the code, the data and the parameters of each stage. What another
+        stage has made is left out, because the seed changes it.
+        """
         made = {out["path"] for stage in self.stages.values() for out in stage.get("outs", [])}
         return {
             name: {
@@ -158,41 +174,56 @@ class Revision:
             for name, stage in self.stages.items()
         }
 
+    def data_hashes(self) -> list[object]:
+        """Return the hashes of the data that `load` read, by dvc.lock."""
+        dependencies = self.stages.get("load", {}).get("deps", [])
+        hashes = [dep.get("md5") for dep in dependencies if not dep["path"].endswith(".py")]
+        return sorted(hashes, key=str)
+
     def seeds(self) -> dict[int, "Revision"]:
         """Return the revisions that differ from this one in the seed alone, by seed.
 
-        They are this one, and of the experiments and their parents those of the same
-        `setting`.
+        It looks at this revision, at all experiments and at their parents, and takes those
+        that have the same `setting`.
         """
-        others = {self.commit: self}
+        candidates = {self.commit: self}
         for name, commit, parent in experiments():
-            others |= {commit: Revision(name, commit), parent: Revision(parent[:7], parent)}
-        found: dict[int, Revision] = {}
-        for other in others.values():
-            with suppress(InputError):  # nobody asked for those of which a file cannot be read
-                if None not in (other.seed, other.accuracy) and other.setting == self.setting:
-                    found.setdefault(other.seed, other)
-        return dict(sorted(found.items()))
+            candidates |= {commit: Revision(name, commit), parent: Revision(parent[:7], parent)}
+        by_seed: dict[int, Revision] = {}
+        for candidate in candidates.values():
+            # Nobody asked for a candidate of which a file cannot be read: it is passed over.
+            with suppress(InputError):
+                seed = candidate.seed
+                if seed is None or candidate.accuracy is None:
+                    continue
+                if candidate.setting == self.setting:
+                    by_seed.setdefault(seed, candidate)
+        return dict(sorted(by_seed.items()))
+
+    def accuracies_by_seed(self) -> dict[int, float]:
+        """Return the test accuracy of each of the `seeds`."""
+        accuracies = {seed: revision.accuracy for seed, revision in self.seeds().items()}
+        return {seed: value for seed, value in accuracies.items() if value is not None}
 
 
 def resolve(name: str) -> Revision:
-    """Return the revision that a name means: anything Git knows, or a DVC experiment.
+    """Return the revision that a name stands for: a name that Git knows, or an experiment.
 
     Raises
     ------
     InputError
-        If it is neither, or the name of several experiments.
+        If it is neither, or if several experiments have that name.
     """
     commit = commit_of(name)
     if commit:
         return Revision(name, commit)
-    found = [commit for known, commit, _ in experiments() if known == name]
-    if len(found) == 1:
-        return Revision(name, found[0])
-    if found:
+    commits = [commit for experiment, commit, _ in experiments() if experiment == name]
+    if len(commits) == 1:
+        return Revision(name, commits[0])
+    if commits:
         raise InputError(
-            f"{name} is the name of {len(found)} experiments; take one of their commits: "
-            + ", ".join(commit[:10] for commit in found)
+            f"{name} is the name of {len(commits)} experiments; take one of their commits: "
+            + ", ".join(commit[:10] for commit in commits)
         )
     raise InputError(
         f"{name} is no revision of this repository; it must be a branch, tag, commit or experiment"
@@ -213,8 +244,8 @@ def default_base(revision: Revision) -> Revision:
         base = git("merge-base", main, revision.commit)
         if base is None or base.decode().strip() == revision.commit:
             raise InputError(
-                f"{revision.name} has nothing that {main} has not; say what to compare it with: "
-                "make review BASE=HEAD~1"
+                f"every commit of {revision.name} is on the branch {main} too; say what to compare "
+                "it with: make review BASE=HEAD~1"
             )
         return Revision(f"merge base with {main}", base.decode().strip())
     raise InputError("there is no branch main; say what to compare with: make review BASE=HEAD~1")
@@ -222,55 +253,41 @@ def default_base(revision: Revision) -> Revision:
 
 @contextmanager
 def clone(before: Revision, after: Revision) -> Iterator[Path]:
-    """Give a temporary clone for DVC to work in, with the tags ``before`` and ``after``.
+    """Give a temporary clone in which DVC can work, with the tags ``before`` and ``after``.
 
-    So that nothing is written into the repository, and nothing pulled. It shares the
-    repository's objects; it holds no data.
+    In it DVC writes nothing into the user's repository and downloads nothing. The clone shares
+    the objects of the repository and holds no data.
     """
-    with tempfile.TemporaryDirectory(prefix="review-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="review-") as temporary:
         source = (git("rev-parse", "--path-format=absolute", "--git-common-dir") or b"").rstrip()
-        words = ("clone", "--quiet", "--shared", "--no-checkout", os.fsdecode(source), scratch)
-        if git(*words) is None:
+        options = ("--quiet", "--shared", "--no-checkout")
+        if git("clone", *options, os.fsdecode(source), temporary) is None:
             raise InputError(
                 "Git cannot clone this repository; is it shallow? git fetch --unshallow"
             )
         for tag, revision in (("before", before), ("after", after)):
-            git("tag", "--no-sign", tag, revision.commit, folder=Path(scratch))
-        # Where the project is a folder of a larger repository, DVC works in that folder.
-        folder = Path(scratch, os.fsdecode((git("rev-parse", "--show-prefix") or b"").rstrip()))
+            git("tag", "--no-sign", tag, revision.commit, folder=Path(temporary))
+        # If the project is a folder of a larger repository, DVC works in that folder.
+        prefix = os.fsdecode((git("rev-parse", "--show-prefix") or b"").rstrip())
+        folder = Path(temporary, prefix)
         folder.mkdir(parents=True, exist_ok=True)
         yield folder
 
 
-def dvc(folder: Path, *words: str) -> str:
-    """Run dvc in a clone; return what it printed, "" where it fails."""
-    done = run_dvc(folder, *words)
-    return done.stdout if done.returncode == 0 else ""
-
-
-def run_dvc(folder: Path, *words: str) -> subprocess.CompletedProcess:
-    """Run dvc in a clone, whether it fails or not."""
-    words = ("dvc", *words)
+def run_dvc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run dvc in a folder and catch what it prints; it may fail."""
     return subprocess.run(
-        words, cwd=folder, env=folder_environment(), capture_output=True, text=True
+        ("dvc", *arguments),
+        cwd=folder,
+        env=folder_environment(),
+        capture_output=True,
+        text=True,
     )
 
 
-def stale_stages(folder: Path, tag: str) -> list[str] | None:
-    """Return the stages that dvc would run at a tag: those whose lock is not of its code.
-
-    Returns
-    -------
-    list of str or None
-        None where dvc cannot tell, as for a revision without a pipeline.
-    """
-    git("checkout", "--quiet", "--force", "--detach", tag, folder=folder)
-    folder.mkdir(parents=True, exist_ok=True)  # a revision may not have the folder
-    done = run_dvc(folder, "repro", "--allow-missing", "--dry")
-    # The dry run of a stage fails where the stage would run and its data is not in Git.
-    stale = re.findall(
-        r"(?:Running stage|failed to reproduce) '([^']+)'", done.stdout + done.stderr
-    )
-    if not stale and "up to date" not in done.stdout:
-        return None
-    return list(dict.fromkeys(stale))
+def read_dvc_json(folder: Path, *arguments: str) -> dict[str, Any]:
+    """Run a dvc command that prints a JSON mapping, and return that; empty if dvc fails."""
+    done = run_dvc(folder, *arguments, "--json")
+    if done.returncode != 0 or not done.stdout:
+        return {}
+    return json.loads(done.stdout)

@@ -4,32 +4,128 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from review.revision import Revision, dvc
+from review.revision import Revision, read_dvc_json
 from review.significance import Comparison, PairedComparison, probability
 
 HIGHER_IS_BETTER = ("accuracy", "f1")
 LOWER_IS_BETTER = ("loss", "errors", "error")
-TESTED = ("test_accuracy", "errors")  # whose significance the test of the accuracies tells
-MOVED = 20  # confusions that are listed
+TESTED = ("test_accuracy", "errors")  # the metrics of which the test of the accuracies tells
+CONFUSIONS = 20  # that are listed, at most
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of a table of changes."""
+class ParameterChange:
+    """A parameter whose value differs."""
 
     name: str
     before: str
     after: str
-    change: str = ""
-    direction: str = ""
-    note: str = ""
 
 
-def number(value: object) -> str:
-    """Write a value for people: five significant digits, as `dvc metrics diff` does."""
+@dataclass(frozen=True)
+class StageChange:
+    """A stage that ran again, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class MetricChange:
+    """A metric, changed or not.
+
+    Attributes
+    ----------
+    name, before, after, change : str
+        As they are shown.
+    direction : str
+        "better", "worse" or "same"; "" if the name of the metric does not tell.
+    significance : str
+        Test and p value, "not known", or "" if the question does not arise.
+    """
+
+    name: str
+    before: str
+    after: str
+    change: str
+    direction: str
+    significance: str
+
+
+@dataclass(frozen=True)
+class ClassChange:
+    """Precision and recall of a class, from 0 to 1, or NaN if a revision has none."""
+
+    name: str
+    precision_before: float
+    precision_after: float
+    recall_before: float
+    recall_after: float
+
+    @property
+    def precision_change(self) -> float:
+        """By how much the precision rose."""
+        return self.precision_after - self.precision_before
+
+    @property
+    def recall_change(self) -> float:
+        """By how much the recall rose."""
+        return self.recall_after - self.recall_before
+
+
+@dataclass(frozen=True)
+class ConfusionChange:
+    """How many images of one class were taken for another class."""
+
+    actual: str
+    predicted: str
+    before: int
+    after: int
+
+    @property
+    def change(self) -> int:
+        """By how many images the confusion grew."""
+        return self.after - self.before
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of the confusion matrix.
+
+    Attributes
+    ----------
+    before, after : int
+        Number of images.
+    gain : int
+        By how many images the cell changed for the better; 0 if the two revisions did not
+        score the same images.
+    """
+
+    before: int
+    after: int
+    gain: int
+
+
+@dataclass(frozen=True)
+class MatrixRow:
+    """A row of the confusion matrix: the images of one class, by predicted class."""
+
+    actual: str
+    cells: list[Cell]
+
+
+def as_text(value: object) -> str:
+    """Write a value for people, a number with five significant digits.
+
+    Examples
+    --------
+    >>> as_text(0.97949999), as_text(10), as_text(None), as_text([8, 16])
+    ('0.9795', '10', '-', '[8, 16]')
+    """
     if value is None:
         return "-"
     if isinstance(value, float):
@@ -37,18 +133,24 @@ def number(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def changed_parameters(folder: Path) -> list[Row]:
-    """Return the parameters that differ, as `dvc params diff` gives them."""
-    changes = json.loads(dvc(folder, "params", "diff", "before", "after", "--json") or "{}")
+def changed_parameters(folder: Path) -> list[ParameterChange]:
+    """Return the parameters that differ between the two tags of a clone, as DVC finds them."""
+    files = read_dvc_json(folder, "params", "diff", "before", "after")
     return [
-        Row(name, number(values.get("old")), number(values.get("new")))
-        for _, parameters in sorted(changes.items())
+        ParameterChange(name, as_text(values.get("old")), as_text(values.get("new")))
+        for _, parameters in sorted(files.items())
         for name, values in sorted(parameters.items())
     ]
 
 
 def direction(name: str, change: float) -> str:
-    """Say whether a change of a metric is for the better, as far as its name tells."""
+    """Say whether a change of a metric is for the better, as far as its name tells.
+
+    Examples
+    --------
+    >>> direction("test_accuracy", 0.01), direction("test_loss", 0.01), direction("images", 1)
+    ('better', 'worse', '')
+    """
     if not change:
         return "same"
     if not math.isfinite(change):
@@ -60,142 +162,184 @@ def direction(name: str, change: float) -> str:
     return ""
 
 
-def changed_metrics(folder: Path, result: Comparison | None) -> list[Row]:
-    """Return the metrics as `dvc metrics diff` gives them, the unchanged ones too.
+def metrics(folder: Path, comparison: Comparison | None) -> list[MetricChange]:
+    """Return all metrics of the two tags of a clone as DVC finds them, the unchanged ones too.
 
     Parameters
     ----------
     folder : Path
-        From `revision.clone`.
-    result : Comparison or None
-        Of the test accuracies: what tells its significance, and that of the errors.
+        From `review.revision.clone`.
+    comparison : Comparison or None
+        Of the test accuracies. It tells the significance of their difference, and of that of
+        the errors.
     """
-    printed = dvc(folder, "metrics", "diff", "before", "after", "--json", "--all")
-    rows = []
-    for path, metrics in sorted(json.loads(printed or "{}").items()):
-        for name, values in sorted(metrics.items()):
-            change = values.get("diff")
-            better = "" if change is None else direction(name, change)
-            note = "not known" if better in ("better", "worse") else ""
-            if result and path == "metrics/evaluate.json" and name in TESTED:
-                note = f"{result.test} {probability(result.p_value)}"
-                if name == "errors" and not isinstance(result, PairedComparison):
-                    better = note = ""  # of more images, or fewer
-            texts = number(values.get("old")), number(values.get("new"))
-            change = "" if change is None else f"{change:+.5g}"
-            rows.append(Row(f"{Path(path).stem}: {name}", *texts, change, better, note))
-    return rows
+    files = read_dvc_json(folder, "metrics", "diff", "before", "after", "--all")
+    return [
+        metric(path, name, values, comparison)
+        for path, metrics_of_file in sorted(files.items())
+        for name, values in sorted(metrics_of_file.items())
+    ]
 
 
-def reruns(before: Revision, after: Revision) -> list[Row]:
-    """Return the stages whose lock differs, and why: code, parameters or data.
-
-    Returns
-    -------
-    list of Row
-        Name of the stage; ``note`` is what changed of all that it depends on.
-    """
-    rows = []
-    for name in dict.fromkeys([*before.stages, *after.stages]):
-        old, new = before.stages.get(name), after.stages.get(name)
-        if old == new:
-            continue
-        if old is None or new is None:
-            rows.append(Row(name, "", "", note="new stage" if old is None else "removed"))
-            continue
-        reasons = []
-        if old.get("cmd") != new.get("cmd"):
-            reasons.append("command")
-        deps = differing(hashes(old, "deps"), hashes(new, "deps"))
-        code = [path for path in deps if path.endswith(".py")]
-        data = [path for path in deps if not path.endswith(".py")]
-        for kind, names in (
-            ("code", code),
-            ("parameters", differing(parameters(old), parameters(new))),
-            ("data", data),
-        ):
-            if names:
-                reasons.append(f"{kind}: {', '.join(names)}")
-        rows.append(Row(name, "", "", note="; ".join(reasons) or "the same inputs, other outputs"))
-    return rows
-
-
-def hashes(stage: dict, kind: str) -> dict[str, object]:
-    """Return the hash of each of a stage's ``deps`` or ``outs``."""
-    return {entry["path"]: entry.get("md5") for entry in stage.get(kind, [])}
-
-
-def parameters(stage: dict) -> dict[str, object]:
-    """Return a stage's parameters by name."""
-    return {key: v for values in stage.get("params", {}).values() for key, v in values.items()}
-
-
-def differing(old: dict[str, object], new: dict[str, object]) -> list[str]:
-    """Return the keys whose values differ, or that one of the two lacks."""
-    return [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)]
-
-
-def moved_classes(before: Revision, after: Revision) -> list[dict]:
-    """Return precision and recall of the classes, those that moved most first."""
-    columns = ["class", "precision", "recall"]
-    tables = [side.table("plots/per_class.csv", columns) for side in (before, after)]
-    if any(table is None for table in tables):
-        return []
-    both = tables[0][columns].merge(tables[1][columns], on="class", suffixes=("_before", "_after"))
-    for column in both.columns[1:]:
-        both[column] = pd.to_numeric(both[column], errors="coerce")
-    for name in ("precision", "recall"):
-        both[name] = both[f"{name}_after"] - both[f"{name}_before"]
-    order = both[["precision", "recall"]].abs().max(axis=1).sort_values(ascending=False).index
-    return both.loc[order].to_dict("records")
-
-
-def confusion(before: pd.DataFrame, after: pd.DataFrame) -> tuple[list[str], pd.DataFrame]:
-    """Count actual against predicted class, before and after.
-
-    Returns
-    -------
-    classes : list of str
-        The classes that occur.
-    cells : DataFrame
-        A row a pair of classes that occurs: ``actual``, ``predicted``, ``before``, ``after``.
-    """
-    key = ["actual", "predicted"]
-    counts = [side.value_counts(key) for side in (before, after)]
-    cells = pd.concat(counts, axis=1, keys=["before", "after"]).fillna(0).astype(int).reset_index()
-    return sorted(set(cells["actual"]) | set(cells["predicted"])), cells
-
-
-def matrix(classes: list[str], cells: pd.DataFrame, same: bool) -> list[tuple[str, list[dict]]]:
-    """Return the rows of the confusion matrix: actual class, and a cell a predicted class.
+def metric(
+    path: str, name: str, values: dict[str, Any], comparison: Comparison | None
+) -> MetricChange:
+    """Return the row of one metric.
 
     Parameters
     ----------
-    classes : list of str
-        From `confusion`.
-    cells : DataFrame
-        From `confusion`.
-    same : bool
-        Whether the images are the same before and after: whether a difference of their
+    path, name : str
+        Its file and its name.
+    values : dict
+        From `dvc metrics diff`: ``old``, ``new`` and ``diff``, if they are known.
+    comparison : Comparison or None
+        As for `metrics`.
+    """
+    difference = values.get("diff")
+    change = better = significance = ""
+    if difference is not None:
+        change = f"{difference:+.5g}"
+        better = direction(name, difference)
+    if better in ("better", "worse"):
+        significance = "not known"
+    if comparison and path == "metrics/evaluate.json" and name in TESTED:
+        significance = f"{comparison.test}, {probability(comparison.p_value)}"
+        if name == "errors" and not isinstance(comparison, PairedComparison):
+            better = significance = ""  # they are errors among another number of images
+    return MetricChange(
+        name=f"{Path(path).stem}: {name}",
+        before=as_text(values.get("old")),
+        after=as_text(values.get("new")),
+        change=change,
+        direction=better,
+        significance=significance,
+    )
+
+
+def changed_stages(before: Revision, after: Revision) -> list[StageChange]:
+    """Return the stages that differ in dvc.lock, and why: command, code, parameters or data."""
+    changes = []
+    for name in dict.fromkeys([*before.stages, *after.stages]):
+        old, new = before.stages.get(name), after.stages.get(name)
+        if old is None:
+            changes.append(StageChange(name, "new stage"))
+        elif new is None:
+            changes.append(StageChange(name, "removed"))
+        elif old != new:
+            changes.append(StageChange(name, reason(old, new)))
+    return changes
+
+
+def reason(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """Say what changed of all that a stage depends on.
+
+    Parameters
+    ----------
+    old, new : dict
+        The stage in dvc.lock.
+    """
+    reasons = ["command"] if old.get("cmd") != new.get("cmd") else []
+    dependencies = differing(dependency_hashes(old), dependency_hashes(new))
+    changes = {
+        "code": [path for path in dependencies if path.endswith(".py")],
+        "parameters": differing(parameters(old), parameters(new)),
+        "data": [path for path in dependencies if not path.endswith(".py")],
+    }
+    reasons += [f"{kind}: {', '.join(names)}" for kind, names in changes.items() if names]
+    return "; ".join(reasons) or "the same inputs, other outputs"
+
+
+def dependency_hashes(stage: dict[str, Any]) -> dict[str, object]:
+    """Return the hash of each file that a stage reads, by its path."""
+    return {entry["path"]: entry.get("md5") for entry in stage.get("deps", [])}
+
+
+def parameters(stage: dict[str, Any]) -> dict[str, object]:
+    """Return a stage's parameters by name."""
+    files = stage.get("params", {}).values()
+    return {name: value for values in files for name, value in values.items()}
+
+
+def differing(old: dict[str, object], new: dict[str, object]) -> list[str]:
+    """Return the keys whose values differ, or that only one of the two has.
+
+    Examples
+    --------
+    >>> differing({"epochs": 5, "seed": 42}, {"epochs": 10, "seed": 42, "ema": 0.9})
+    ['epochs', 'ema']
+    """
+    return [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)]
+
+
+def changed_classes(before: Revision, after: Revision) -> list[ClassChange]:
+    """Return precision and recall of the classes, those that changed most first."""
+    columns = ["class", "precision", "recall"]
+    table_before = before.table("plots/per_class.csv", columns)
+    table_after = after.table("plots/per_class.csv", columns)
+    if table_before is None or table_after is None:
+        return []
+    both = table_before[columns].merge(
+        table_after[columns], on="class", suffixes=("_before", "_after")
+    )
+    for column in both.columns[1:]:
+        both[column] = pd.to_numeric(both[column], errors="coerce")
+    changes = pd.DataFrame(
+        {name: both[f"{name}_after"] - both[f"{name}_before"] for name in ("precision", "recall")}
+    )
+    order = changes.abs().max(axis=1).sort_values(ascending=False).index
+    both = both.rename(columns={"class": "name"}).loc[order]
+    return [ClassChange(**values) for values in both.to_dict("records")]
+
+
+def count_confusions(before: pd.DataFrame, after: pd.DataFrame) -> list[ConfusionChange]:
+    """Count the images of each pair of actual and predicted class that occurs.
+
+    Parameters
+    ----------
+    before, after : DataFrame
+        Predictions.
+    """
+    counts = [side.value_counts(["actual", "predicted"]) for side in (before, after)]
+    table = pd.concat(counts, axis=1, keys=["before", "after"]).fillna(0).astype(int).reset_index()
+    return [ConfusionChange(**values) for values in table.to_dict("records")]
+
+
+def class_names(counts: list[ConfusionChange]) -> list[str]:
+    """Return the classes that occur, actual or predicted, in order."""
+    return sorted({name for count in counts for name in (count.actual, count.predicted)})
+
+
+def confusion_matrix(
+    names: list[str], counts: list[ConfusionChange], same_images: bool
+) -> list[MatrixRow]:
+    """Return the rows of the confusion matrix.
+
+    Parameters
+    ----------
+    names : list of str
+        The classes, from `class_names`.
+    counts : list of ConfusionChange
+        From `count_confusions`.
+    same_images : bool
+        Whether the images are the same before and after, so that a difference of their
         numbers is a gain or a loss.
     """
-    found = {
-        (c["actual"], c["predicted"]): (c["before"], c["after"]) for c in cells.to_dict("records")
-    }
+    count_of = {(count.actual, count.predicted): count for count in counts}
     rows = []
-    for actual in classes:
-        row = []
-        for predicted in classes:
-            before, after = found.get((actual, predicted), (0, 0))
-            gain = after - before if actual == predicted else before - after
-            row.append({"before": before, "after": after, "gain": gain if same else 0})
-        rows.append((actual, row))
+    for actual in names:
+        cells = []
+        for predicted in names:
+            none = ConfusionChange(actual, predicted, 0, 0)
+            count = count_of.get((actual, predicted), none)
+            gain = 0
+            if same_images:
+                gain = count.change if actual == predicted else -count.change
+            cells.append(Cell(count.before, count.after, gain))
+        rows.append(MatrixRow(actual, cells))
     return rows
 
 
-def moved_confusions(cells: pd.DataFrame) -> list[dict]:
+def changed_confusions(counts: list[ConfusionChange]) -> list[ConfusionChange]:
     """Return the confusions whose number of images changed most."""
-    cells = cells.assign(change=cells["after"] - cells["before"])
-    cells = cells[(cells["actual"] != cells["predicted"]) & (cells["change"] != 0)]
-    order = cells["change"].abs().sort_values(ascending=False, kind="stable").index
-    return cells.loc[order].head(MOVED).to_dict("records")
+    confusions = [count for count in counts if count.actual != count.predicted and count.change]
+    return sorted(confusions, key=lambda count: -abs(count.change))[:CONFUSIONS]

@@ -12,10 +12,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from stages.backend import keras
-from stages.console import run
-from stages.outputs import replacing, write_json
-from stages.params import Classes, ImageSize, StageParams, read_params
+from common.backend import keras
+from common.console import run
+from common.outputs import replacing, write_json
+from common.params import Classes, ImageSize, StageParams, read_params
 
 ARCHITECTURE = Path("models/architecture.json")
 METRICS = Path("metrics/define.json")
@@ -63,7 +63,7 @@ def blocks(conv_filters: list[Width | Block]) -> list[Block]:
     return [[block] if isinstance(block, int) else block for block in conv_filters]
 
 
-def network(params: DefineParams) -> keras.Sequential:
+def build_network(params: DefineParams) -> keras.Sequential:
     """Return the untrained network.
 
     Convolution, activation, pooling for each of `conv_filters`, or several convolutions before
@@ -92,45 +92,51 @@ def network(params: DefineParams) -> keras.Sequential:
        overfitting", JMLR 15, 2014.
     .. [3] https://keras.io/api/mixed_precision/
     """
-    keras.config.set_dtype_policy(params.precision)
+    dtype = params.precision
     layers = [keras.Input((params.image_size, params.image_size, 1), name="image")]
-    convolutions = [
-        (filters, position == len(block))
-        for block in blocks(params.conv_filters)
-        for position, filters in enumerate(block, start=1)
-    ]
-    pools = 0
-    for i, (filters, pooled) in enumerate(convolutions, start=1):
-        layers.append(
-            keras.layers.Conv2D(
-                filters,
-                params.kernel_size,
-                activation=None if params.batch_norm else "relu",
-                use_bias=not params.batch_norm,
-                name=f"conv_{i}",
+    conv_number = 0
+    for pool_number, block in enumerate(blocks(params.conv_filters), start=1):
+        for position, filters in enumerate(block, start=1):
+            conv_number += 1
+            layers.append(
+                keras.layers.Conv2D(
+                    filters,
+                    params.kernel_size,
+                    activation=None if params.batch_norm else "relu",
+                    use_bias=not params.batch_norm,
+                    dtype=dtype,
+                    name=f"conv_{conv_number}",
+                )
             )
-        )
-        if pooled:
-            pools += 1
-            layers.append(keras.layers.MaxPooling2D(POOL, name=f"pool_{pools}"))
-        if params.batch_norm:  # after pooling: there it has a quarter of the work
-            layers += [
-                keras.layers.BatchNormalization(name=f"batch_norm_{i}"),
-                keras.layers.Activation("relu", name=f"relu_{i}"),
-            ]
-    layers.append(keras.layers.Flatten(name="flatten"))
-    for i, units in enumerate([*params.dense_units, len(params.classes)], start=1):
+            if position == len(block):
+                layers.append(
+                    keras.layers.MaxPooling2D(POOL, dtype=dtype, name=f"pool_{pool_number}")
+                )
+            if params.batch_norm:  # after pooling: there it has a quarter of the work
+                layers.append(
+                    keras.layers.BatchNormalization(dtype=dtype, name=f"batch_norm_{conv_number}")
+                )
+                layers.append(
+                    keras.layers.Activation("relu", dtype=dtype, name=f"relu_{conv_number}")
+                )
+    layers.append(keras.layers.Flatten(dtype=dtype, name="flatten"))
+    dense_widths = [*params.dense_units, len(params.classes)]
+    for dense_number, units in enumerate(dense_widths, start=1):
         if params.dropout:
-            layers.append(keras.layers.Dropout(params.dropout, name=f"dropout_{i}"))
-        last = i > len(params.dense_units)
-        layers.append(
-            keras.layers.Dense(
-                units,
-                activation="softmax" if last else "relu",
-                dtype="float32" if last else None,
-                name="probabilities" if last else f"dense_{i}",
+            layers.append(
+                keras.layers.Dropout(params.dropout, dtype=dtype, name=f"dropout_{dense_number}")
             )
+        if dense_number < len(dense_widths):
+            layers.append(
+                keras.layers.Dense(
+                    units, activation="relu", dtype=dtype, name=f"dense_{dense_number}"
+                )
+            )
+    layers.append(
+        keras.layers.Dense(
+            len(params.classes), activation="softmax", dtype="float32", name="probabilities"
         )
+    )
     return keras.Sequential(layers, name="mnist_cnn")
 
 
@@ -148,7 +154,7 @@ def multiply_adds(model: keras.Sequential) -> int:
 def main() -> None:
     """Run the stage."""
     params = read_params(DefineParams)
-    model = network(params)
+    model = build_network(params)
     model.summary(line_length=80)
     counts = {"parameters": model.count_params(), "multiply_adds": multiply_adds(model)}
     with replacing(ARCHITECTURE) as architecture, replacing(METRICS) as metrics:

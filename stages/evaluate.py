@@ -18,13 +18,13 @@ import pandas as pd
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from stages.arrays import Split, read_split
-from stages.backend import keras, tf
-from stages.console import InputError, progress, run
-from stages.figures import draw_confusion_matrix, draw_curves, draw_misclassified
-from stages.network import read_model
-from stages.outputs import replacing, write_json
-from stages.params import Classes, StageParams, read_params
+from common.backend import keras, tf
+from common.console import InputError, progress, run
+from common.figures import draw_confusion_matrix, draw_curves, draw_misclassified
+from common.model_files import read_model
+from common.outputs import replacing, write_json
+from common.params import Classes, StageParams, read_params
+from common.splits import Split, read_split
 
 MODEL = Path("models/mnist_cnn_model.h5")
 TEST = Path("data/prepared/test")
@@ -143,34 +143,73 @@ def metrics_of(
     }
 
 
-def main() -> None:
-    """Run the stage."""
-    params = read_params(EvaluateParams)
-    classes = params.classes
-    test = read_split(TEST)
-    model = read_model(MODEL)
-    expected = (None, *test.images.shape[1:]), (None, len(classes))
-    if (model.input_shape, model.output_shape) != expected:
-        raise InputError(
-            f"{MODEL} takes {model.input_shape} and gives {model.output_shape}; the test images "
-            f"and `classes` need {expected[0]} and {expected[1]}; run `dvc repro`"
-        )
-    probabilities = predict(model, test)
+def score_classes(labels: np.ndarray, predicted: np.ndarray, classes: list[str]) -> pd.DataFrame:
+    """Return precision, recall, F1 and the number of images of each class.
 
-    predictions = predictions_of(probabilities, test, classes)
-    calibration = calibration_of(predictions)
-    predicted = probabilities.argmax(axis=1)
-    labels = range(len(classes))
-    precision, recall, f1, support = precision_recall_fscore_support(
-        test.labels, predicted, labels=labels, zero_division=np.nan
+    Parameters
+    ----------
+    labels, predicted : ndarray of int64, shape (N,)
+        What the images are, and what the model takes them for.
+    classes : list of str
+        Names of the classes, by label.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``class``, ``precision``, ``recall``, ``f1`` and ``images``; NaN where a score
+        is not defined.
+    """
+    precision, recall, f1, images = precision_recall_fscore_support(
+        labels, predicted, labels=range(len(classes)), zero_division=np.nan
     )
-    metrics = metrics_of(probabilities, test.labels, f1, calibration)
+    return pd.DataFrame(
+        {"class": classes, "precision": precision, "recall": recall, "f1": f1, "images": images}
+    )
+
+
+def check_fits(model: keras.Model, test: Split, classes: list[str]) -> None:
+    """Check that a model takes the test images and tells apart as many classes as there are.
+
+    Raises
+    ------
+    InputError
+        If it does not.
+    """
+    shapes = model.input_shape, model.output_shape
+    expected = (None, *test.images.shape[1:]), (None, len(classes))
+    if shapes != expected:
+        raise InputError(
+            f"{MODEL} takes {shapes[0]} and gives {shapes[1]}; the test images and `classes` need "
+            f"{expected[0]} and {expected[1]}; run `dvc repro`"
+        )
+
+
+def draw_mistakes(predictions: pd.DataFrame, test: Split, classes: list[str], path: Path) -> None:
+    """Draw the mistakes of which the model was most certain."""
     mistakes = predictions[predictions["actual"] != predictions["predicted"]]
     shown = mistakes.sort_values("confidence", ascending=False, kind="stable")[:MISTAKES_SHOWN]
-    per_class = pd.DataFrame(
-        {"class": classes, "precision": precision, "recall": recall, "f1": f1, "images": support}
-    )
+    title = "No test image is misclassified"
+    if len(mistakes):
+        title = f"The most confident {len(shown)} of {len(mistakes)} misclassified test images"
+    images = test.images[shown.index, :, :, 0]
+    draw_misclassified(images, shown, classes, title, path)
+
+
+def main() -> None:
+    """Run the stage."""
+    classes = read_params(EvaluateParams).classes
+    test = read_split(TEST)
+    model = read_model(MODEL)
+    check_fits(model, test, classes)
     training = pd.read_csv(TRAINING)
+
+    probabilities = predict(model, test)
+    predicted = probabilities.argmax(axis=1)
+    predictions = predictions_of(probabilities, test, classes)
+    calibration = calibration_of(predictions)
+    per_class = score_classes(test.labels, predicted, classes)
+    metrics = metrics_of(probabilities, test.labels, per_class["f1"].to_numpy(), calibration)
+    matrix = confusion_matrix(test.labels, predicted, labels=range(len(classes)))
 
     with ExitStack() as outputs:
 
@@ -183,15 +222,8 @@ def main() -> None:
         calibration.to_csv(output("calibration.csv"), index=False, float_format="%.6f")
         for quantity in ("loss", "accuracy"):
             draw_curves(training, quantity, output(f"{quantity}.png"))
-        matrix = confusion_matrix(test.labels, predicted, labels=labels)
         draw_confusion_matrix(matrix, classes, output("confusion_matrix.png"))
-        images = test.images[shown.index, :, :, 0]
-        title = (
-            f"The most confident {len(shown)} of {len(mistakes)} misclassified test images"
-            if len(mistakes)
-            else "No test image is misclassified"
-        )
-        draw_misclassified(images, shown, classes, title, output("misclassified.png"))
+        draw_mistakes(predictions, test, classes, output("misclassified.png"))
     interval = f"{metrics['test_accuracy_low']:.4f} to {metrics['test_accuracy_high']:.4f}"
     print(
         f"Test Accuracy {metrics['test_accuracy']:.4f} (95% interval {interval}), "

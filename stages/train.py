@@ -14,36 +14,26 @@ Several devices share each batch, and with `TF_CONFIG` in the environment severa
 runs this stage, and the first of them writes.
 """
 
-import contextlib
 import csv
-import time
-from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import cv2
 import h5py
-import numpy as np
 from pydantic import Field
 
-from stages import checkpoint
-from stages.arrays import Split, read_split
-from stages.augment import AugmentParams, augment
-from stages.backend import keras, tf
-from stages.cluster import (
-    agree,
-    losing_none,
-    machine_of,
-    meet,
-    part_random_layers,
-    read_cluster,
-    strategy_of,
-)
-from stages.console import InputError, progress, run
-from stages.network import read_architecture
-from stages.outputs import remove, replacing, restoring, write_json
-from stages.params import Seed, read_params
+from common import checkpoint
+from common.backend import keras, tf
+from common.checkpoint import History
+from common.console import InputError, run
+from common.devices import strategy_of
+from common.model_files import read_architecture
+from common.outputs import remove, replacing, restoring, write_json
+from common.params import read_params
+from common.splits import Split, read_split
+from common.training_loop import LoopParams, fit
+from common.workers import losing_none, meet, read_cluster
 
 PREPARED = Path("data/prepared")
 ARCHITECTURE = Path("models/architecture.json")
@@ -62,20 +52,13 @@ OPTIMIZERS = {
     "sgd": partial(keras.optimizers.SGD, momentum=0.9, nesterov=True),
 }
 AVX_512F = 13  # OpenCV's CPU_AVX_512F, which its Python module does not name
-STEPS_A_CALL = 16  # batches that TensorFlow works through before Python has the next ready
-VALIDATION_BATCH = 500
 
 Schedule = keras.optimizers.schedules.LearningRateSchedule
-Steps = Callable[[np.ndarray, np.ndarray, int], dict[str, tf.Tensor]]
-Transform = Callable[[np.ndarray], np.ndarray]
 
 
-class TrainParams(AugmentParams):
+class TrainParams(LoopParams):
     """What `train` reads of params.yaml."""
 
-    seed: Seed
-    epochs: int = Field(ge=1, le=10_000, description="a whole number from 1 to 10000")
-    batch_size: int = Field(ge=1, le=65_536, description="a whole number from 1 to 65536")
     optimizer: Literal["adam", "rmsprop", "sgd"] = Field(description="adam, rmsprop or sgd")
     learning_rate: float = Field(gt=0, le=10, description="a number above 0, at most 10")
     schedule: Literal["constant", "one_cycle"] = Field(description="constant or one_cycle")
@@ -187,212 +170,14 @@ def warn_of_slow_precision(model: keras.Model) -> None:
         )
 
 
-def steps_of(model: keras.Model, batch_size: int, *, training: bool) -> Steps:
-    """Return a function that takes one step of training or validation for each batch.
-
-    Parameters
-    ----------
-    model : keras.Model
-        What is trained or validated, on the devices of its `distribute_strategy`.
-    batch_size : int
-        Images a step, on all devices together.
-    training : bool
-        Whether it is trained.
-
-    Returns
-    -------
-    callable
-        It takes this machine's images, uint8 (n, H, W, 1), and labels, int64 (n,), in their
-        order, and the number of images of all machines. It returns loss and accuracy over all
-        images since the model's metrics were reset, and how many steps passed before the loss
-        was no longer a number. The loop over the batches is part of TensorFlow's graph: Python
-        is asked once for many.
-
-    Notes
-    -----
-    Keras takes the mean of the loss over a device's share, and then over the devices. Where a
-    batch does not divide evenly, the images of a smaller share are given less weight, so that
-    the gradient is that of the mean over the batch; in the loss that is reported they count as
-    much as the others.
-    """
-    classes = model.output_shape[-1]
-    strategy = model.distribute_strategy
-    rank, machines = machine_of(strategy)
-    replicas = strategy.num_replicas_in_sync
-    local = replicas // machines
-    here = len(range(batch_size)[rank::machines])
-    tracker = next(metric for metric in model.metrics if metric.name == "loss")
-    step = model.train_step if training else model.test_step
-    # One graph for any number of images: to make another takes a second.
-    images_like = tf.TensorSpec(model.input_shape, tf.uint8)
-    count_like = tf.TensorSpec([], tf.int32)
-
-    def step_on_one(images: tf.Tensor, labels: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-        if local > 1:
-            device = tf.distribute.get_replica_context().replica_id_in_sync_group % local
-            images, labels = images[device::local], labels[device::local]
-        batch = (tf.cast(images, tf.float32) / 255.0, tf.one_hot(labels, classes))
-        if training and replicas > 1:
-            weight = tf.cast(tf.size(labels) * replicas / size, tf.float32)
-            before = tf.identity(tracker.total)
-            logs = step((*batch, tf.fill(tf.shape(labels), weight)))
-            share = tf.math.divide_no_nan(tracker.total - before, weight)
-            tracker.total.assign(before + share)
-        else:
-            logs = step(batch)
-        return tf.cast(tf.math.is_finite(logs["loss"]), tf.int32)
-
-    @tf.function(input_signature=[images_like, tf.TensorSpec([None], tf.int64), count_like])
-    def steps(images: tf.Tensor, labels: tf.Tensor, count: tf.Tensor) -> dict[str, tf.Tensor]:
-        finite = tf.constant(0)
-        for number in tf.range(-(-count // batch_size)):
-            # A step reads the weights that the step before it wrote.
-            tf.autograph.experimental.set_loop_options(parallel_iterations=1)
-            start, size = number * here, tf.minimum(batch_size, count - number * batch_size)
-            batch = (images[start : start + here], labels[start : start + here], size)
-            finite += strategy.reduce("SUM", strategy.run(step_on_one, batch), axis=None)
-        # A loss that is no number on one device is so on all of them at the next step.
-        return model.get_metrics_result() | {"finite": finite // replicas}
-
-    return steps
-
-
-def epoch(
-    model: keras.Model,
-    steps: Steps,
-    split: Split,
-    order: np.ndarray,
-    batch_size: int,
-    what: str,
-    transform: Transform = lambda images: images,
-) -> dict[str, float]:
-    """Run one epoch of training or validation.
-
-    Parameters
-    ----------
-    model : keras.Model
-        Its metrics are reset first.
-    steps : callable
-        From `steps_of`.
-    split : Split
-        The images and labels.
-    order : ndarray of int64, shape (N,)
-        The order in which they are taken.
-    batch_size : int
-        Images a step. Image i of a batch belongs to machine i modulo the number of machines.
-    what : str
-        What is going on, for the progress bar and the error.
-    transform : callable, optional
-        Changes images, uint8 (n, H, W, 1), before they are used.
-
-    Returns
-    -------
-    dict of str to float
-        Mean ``loss`` and ``accuracy`` over the images.
-
-    Raises
-    ------
-    InputError
-        If the loss is no longer a finite number, with the step at which that came.
-    """
-    rank, machines = machine_of(model.distribute_strategy)
-    model.reset_metrics()
-    size = batch_size * STEPS_A_CALL
-    with progress(what, len(order), "images") as bar:
-        for start in range(0, len(order), size):
-            indices = order[start : start + size]
-            mine = indices[np.arange(len(indices)) % batch_size % machines == rank]
-            logs = steps(transform(split.images[mine]), split.labels[mine], len(indices))
-            finite, count = int(logs.pop("finite")), -(-len(indices) // batch_size)
-            if finite < count:
-                raise InputError(
-                    f"{what}: the loss is not a finite number at step "
-                    f"{start // batch_size + finite + 1} of {-(-len(order) // batch_size)}; a "
-                    "smaller learning_rate may help"
-                )
-            bar.update(len(indices))
-    return {name: float(value) for name, value in logs.items()}
-
-
-@contextlib.contextmanager
-def averaged(model: keras.Model) -> Iterator[None]:
-    """Let the model hold the average of its weights meanwhile, if its optimizer keeps one."""
-    weights = model.get_weights()
-    model.optimizer.finalize_variable_values(model.trainable_variables)
-    yield
-    model.set_weights(weights)
-
-
-def fit(
-    model: keras.Model,
-    params: TrainParams,
-    train: Split,
-    validation: Split,
-    fingerprint: dict[str, str],
-    state: bytes,
-) -> checkpoint.Rows:
-    """Train for `epochs`, from the last finished epoch if the run was interrupted.
-
-    With `ema`, the model is validated with the averaged weights and holds them at the end.
-
-    Parameters
-    ----------
-    model : keras.Model
-        Compiled. Of several machines, the first alone writes what this function writes.
-    params : TrainParams
-        `epochs`, `batch_size` and `seed`.
-    train, validation : Split
-        The images.
-    fingerprint : dict of str to str
-        That of the run.
-    state : bytes
-        The checkpoint; empty if there is none.
-
-    Returns
-    -------
-    list of dict
-        ``epoch``, and ``loss`` and ``accuracy`` of training and validation, for each epoch.
-    """
-    rank, _ = machine_of(model.distribute_strategy)
-    variables = [*model.variables, *model.optimizer.variables]
-    rows = checkpoint.restore(state, fingerprint, variables)
-    part_random_layers(model)
-    training_steps = steps_of(model, params.batch_size, training=True)
-    validation_steps = steps_of(model, VALIDATION_BATCH, training=False)
-    for number in range(len(rows) + 1, params.epochs + 1):
-        start, what = time.perf_counter(), f"epoch {number}/{params.epochs}"
-        order = np.random.default_rng([params.seed, number]).permutation(len(train))
-        rng = np.random.default_rng([params.seed, number, 1, rank])
-        transform = partial(augment, params=params, rng=rng)
-        logs = epoch(model, training_steps, train, order, params.batch_size, what, transform)
-        row = {"epoch": number} | {f"train_{name}": value for name, value in logs.items()}
-        order, what = np.arange(len(validation)), f"{what}, validation"
-        with averaged(model):
-            logs = epoch(model, validation_steps, validation, order, VALIDATION_BATCH, what)
-        row |= {f"validation_{name}": value for name, value in logs.items()}
-        rows.append(row)
-        if rank:
-            continue
-        checkpoint.save(CHECKPOINT, fingerprint, rows, variables)
-        write_table(TRAINING, rows)
-        print(
-            f"train: {what} loss {row['validation_loss']:.4f}, accuracy "
-            f"{row['validation_accuracy']:.4f}; training loss {row['train_loss']:.4f}, "
-            f"accuracy {row['train_accuracy']:.4f}; {time.perf_counter() - start:.1f} s",
-            flush=True,
-        )
-    model.optimizer.finalize_variable_values(model.trainable_variables)
-    agree(model)
-    return rows
-
-
 def main() -> None:
     """Run the stage."""
     params = read_params(TrainParams)
     train, validation = read_split(PREPARED / "train"), read_split(PREPARED / "validation")
     cluster = read_cluster()
     fingerprint = checkpoint.fingerprint(params.model_dump_json(), INPUTS)
-    state = meet(cluster, fingerprint, CHECKPOINT.read_bytes() if CHECKPOINT.exists() else b"")
+    state = CHECKPOINT.read_bytes() if CHECKPOINT.exists() else b""
+    state = meet(cluster, fingerprint, state)
     strategy = strategy_of(cluster)
     fingerprint["number of devices"] = str(strategy.num_replicas_in_sync)
     keras.utils.set_random_seed(params.seed)
@@ -400,33 +185,40 @@ def main() -> None:
     with strategy.scope():
         model = compiled_model(params, train)
     warn_of_slow_precision(model)
+    variables = [*model.variables, *model.optimizer.variables]
+    history = checkpoint.restore(state, fingerprint, variables)
+
+    def keep(history: History) -> None:
+        checkpoint.save(CHECKPOINT, fingerprint, history, variables)
+        write_table(TRAINING, history)
+
     if not cluster.is_chief:
         with losing_none(cluster):
-            fit(model, params, train, validation, fingerprint, state)
+            fit(model, params, train, validation, history, keep)
         return
     with restoring(TRAINING):
         try:
             with losing_none(cluster):
-                rows = fit(model, params, train, validation, fingerprint, state)
+                fit(model, params, train, validation, history, keep)
         except InputError:
             remove(CHECKPOINT)  # to go on from it would end in the same way
             raise
-        last = {name: value for name, value in rows[-1].items() if name != "epoch"}
-        with replacing(MODEL) as file, replacing(METRICS) as metrics:
-            write_table(TRAINING, rows)
-            save(model, file)
-            write_json(metrics, last)
+        last = {name: value for name, value in history[-1].items() if name != "epoch"}
+        with replacing(MODEL) as model_file, replacing(METRICS) as metrics_file:
+            write_table(TRAINING, history)
+            save(model, model_file)
+            write_json(metrics_file, last)
     remove(CHECKPOINT)
 
 
-def write_table(path: Path, rows: list[dict[str, float]]) -> None:
-    """Write rows of numbers as CSV, six decimals."""
+def write_table(path: Path, history: History) -> None:
+    """Write a row for each epoch as CSV, with six decimals."""
     with replacing(path) as partial, partial.open("w", newline="") as file:
-        table = csv.DictWriter(file, rows[0], lineterminator="\n")
+        table = csv.DictWriter(file, history[0], lineterminator="\n")
         table.writeheader()
-        table.writerows(
-            {k: v if isinstance(v, int) else f"{v:.6f}" for k, v in row.items()} for row in rows
-        )
+        for row in history:
+            epoch = row["epoch"]
+            table.writerow({name: f"{value:.6f}" for name, value in row.items()} | {"epoch": epoch})
 
 
 def save(model: keras.Model, path: Path) -> None:

@@ -1,38 +1,28 @@
-"""A small data set of real digits, and a copy of the repository to run it in."""
+"""A small data set of real digits, and copies of the repository to run it in."""
 
-import os
 import shutil
-import subprocess
-import sys
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 from PIL import Image
-from ruamel.yaml import YAML
 from sklearn.datasets import load_digits
 
-import stages.images  # noqa: F401  sets OpenCV's limit, which holds only if set before its import
-from review.revision import folder_environment
+import common.decoding  # noqa: F401  sets OpenCV's limit, which holds only if set before its import
+from tests.helpers import commit, copy_repository, dvc, git, stages_run, write_params
 
 # How fast a machine is decides nothing about whether the code is right.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
-ROOT = Path(__file__).parent.parent
-yaml = YAML(typ="safe")  # as DVC reads it
-SMALL = {
-    "train_images": 600,
-    "validation_images": 100,
-    "test_images": 100,
-    "conv_filters": [8],
-    "dense_units": [32],
-    "epochs": 2,
-    "batch_size": 16,
-    "learning_rate": 0.003,
-}
+
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves out what `-m` does not ask for
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow whatever works in a copy of the repository, in which DVC runs stages."""
+    for item in items:
+        if {"repository", "first_run"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")
@@ -48,26 +38,6 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def archive_of(folder: Path, path: Path, prefix: str = "") -> Path:
-    """Return a stored zip archive of a folder's files."""
-    with zipfile.ZipFile(path, "w") as archive:
-        for file in sorted(folder.rglob("*"), reverse=True):
-            if file.is_file():
-                archive.write(file, prefix + str(file.relative_to(folder)))
-    return path
-
-
-def archives_of(folder: Path, path: Path, count: int) -> Path:
-    """Return a folder of several stored zip archives that hold a folder's files in turn."""
-    path.mkdir()
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
-    for index in range(count):
-        with zipfile.ZipFile(path / f"{index}.zip", "w") as archive:
-            for file in files[index::count]:
-                archive.write(file, str(file.relative_to(folder)))
-    return path
-
-
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Path) -> Path:
     """Enter an empty folder with a params.yaml for the small data set."""
@@ -76,63 +46,40 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Path) ->
     return tmp_path
 
 
-def write_params(folder: Path, **changes: object) -> None:
-    """Write params.yaml: the committed one, made small, with changes."""
-    params = yaml.load(ROOT / "params.yaml") | SMALL | changes
-    yaml.dump(params, folder / "params.yaml")
+@pytest.fixture(scope="session")
+def first_run(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> Path:
+    """Run the pipeline once in a copy of the repository, and commit; tests work in copies of it.
+
+    The first commit is the code with small settings, the second has the results too. The copy
+    has a DVC cache of its own.
+    """
+    folder = tmp_path_factory.mktemp("first") / "repository"
+    folder.mkdir()
+    copy_repository(folder)
+    write_params(folder, dataset=str(dataset))
+    git(folder, "init", "--quiet", "--initial-branch=main")
+    commit(folder, "copy")
+    output = dvc(folder, "repro")
+    assert stages_run(output) == ["load", "define", "train", "evaluate"]
+    assert "Test Accuracy" in output
+    assert "oneDNN" not in output
+    commit(folder, "results")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def committed(first_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copy the repository in which the pipeline was run and committed, with its cache."""
+    folder = tmp_path_factory.mktemp("committed") / "repository"
+    return shutil.copytree(first_run, folder, symlinks=True)
 
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> Path:
-    """Copy the repository, committed, with a DVC cache of its own and small settings."""
+    """Copy the repository, committed, with small settings, in which nothing was run."""
     folder = tmp_path_factory.mktemp("repository")
-    for name in git(ROOT, "ls-files", "--cached", "--others", "--exclude-standard").splitlines():
-        if (ROOT / name).is_file() and not name.startswith(("plots/", "metrics/", "tests/")):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    for name in ("dvc.lock", "data/dvc.lock", "data/dvc.yaml"):  # the copy has its own data
-        (folder / name).unlink(missing_ok=True)
+    copy_repository(folder)
     write_params(folder, dataset=str(dataset))
     git(folder, "init", "--quiet", "--initial-branch=main")
     commit(folder, "copy")
     return folder
-
-
-ENVIRONMENT = folder_environment() | {  # as outside of a hook, which may run these tests
-    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    "DVC_NO_ANALYTICS": "1",
-    "GIT_AUTHOR_NAME": "test",
-    "GIT_AUTHOR_EMAIL": "test@example.com",
-    "GIT_COMMITTER_NAME": "test",
-    "GIT_COMMITTER_EMAIL": "test@example.com",
-}
-
-
-def command(folder: Path, *words: str, fails: bool = False) -> str:
-    """Run a command as a user would and return all it prints; it must succeed, or fail."""
-    done = subprocess.run(
-        words,
-        cwd=folder,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert (done.returncode != 0) == fails, done.stdout
-    return done.stdout
-
-
-def git(folder: Path, *words: str) -> str:
-    """Run git."""
-    return command(folder, "git", *words)
-
-
-def dvc(folder: Path, *words: str, fails: bool = False) -> str:
-    """Run dvc."""
-    return command(folder, "dvc", *words, fails=fails)
-
-
-def commit(folder: Path, message: str) -> None:
-    """Commit everything."""
-    git(folder, "add", "--all")
-    git(folder, "commit", "--quiet", "--message", message)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ENVIRONMENT, ROOT, write_params, yaml
+from tests.helpers import ENVIRONMENT, ROOT, write_params, yaml
 
 # Runs a stage as `python -m` does, and writes down every file it opens and renames.
 WATCHED = """
@@ -42,7 +42,8 @@ CHECKPOINT = "models/checkpoint.npz"  # no output: train alone knows it, and rem
 def copy(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> Path:
     """Copy what the stages need, and the data set beside it."""
     folder = tmp_path_factory.mktemp("copy")
-    shutil.copytree(ROOT / "stages", folder / "stages", ignore=shutil.ignore_patterns("__pyc*"))
+    for room in ("stages", "common"):
+        shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pyc*"))
     shutil.copy(ROOT / "dvc.yaml", folder)
     shutil.copytree(dataset, folder / "digits")
     write_params(folder, dataset="digits")
@@ -104,29 +105,29 @@ def test_stages_read_and_write_what_is_declared(copy: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "line", "found"),
+    ("module", "line", "event"),
     [
-        ("load", "Path('params.yaml.lock').touch()", ("write", "params.yaml.lock")),
-        ("images", "Path('dvc.yaml').read_text()", ("read", "dvc.yaml")),
-        ("load", "import stages.network", ("read", "stages/network.py")),
+        ("stages/load.py", "Path('params.yaml.lock').touch()", ("write", "params.yaml.lock")),
+        ("common/datasets.py", "Path('dvc.yaml').read_text()", ("read", "dvc.yaml")),
+        ("stages/load.py", "import common.augmentation", ("read", "common/augmentation.py")),
     ],
 )
 def test_a_planted_violation_is_found(
-    copy: Path, tmp_path: Path, module: str, line: str, found: tuple[str, str]
+    copy: Path, tmp_path: Path, module: str, line: str, event: tuple[str, str]
 ) -> None:
     planted = shutil.copytree(copy, tmp_path / "planted")
-    path = planted / "stages" / f"{module}.py"
-    path.write_text(
-        path.read_text()
-        .replace("\nSPLITS = ", f"\n{line}\nSPLITS = ")
-        .replace("\nBLOCK = ", f"\n{line}\nBLOCK = ")
-    )
-    assert found in undeclared(planted, "load")
+    path = planted / module
+    last_import = "from common.console import InputError"
+    before, found, after = path.read_text().partition(last_import)
+    assert found
+    rest_of_line, _, after = after.partition("\n")
+    path.write_text(f"{before}{found}{rest_of_line}\nfrom pathlib import Path\n{line}\n{after}")
+    assert event in undeclared(planted, "load")
 
 
 def test_backend_is_imported_without_what_keras_does_not_need() -> None:
     code = (
-        "import stages.backend, sys; "
+        "import common.backend, sys; "
         "assert not {'pandas', 'sklearn', 'matplotlib', 'cv2'} & set(sys.modules); "
         "import pandas, sklearn, matplotlib"
     )

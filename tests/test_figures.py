@@ -14,10 +14,11 @@ from matplotlib.text import Text
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from stages import figures, load
-from stages.arrays import Split, read_split
-from stages.figures import draw_confusion_matrix, draw_misclassified, draw_samples
-from tests.conftest import ROOT, write_params
+from common import figures, lettering
+from common.figures import draw_confusion_matrix, draw_misclassified, draw_samples
+from common.splits import Split, read_split
+from stages import load
+from tests.helpers import ROOT, write_params
 
 MATHEMATICS = ["a$b", "$10_$20", "x^2", r"\alpha", r"\frac{1}{2}", "$", r"a\$b", "_private", "{"]
 HIRAGANA = "のの"  # Matplotlib's own font lacks it; of the others that come with it STIX has it
@@ -27,8 +28,8 @@ MANY = """
 import resource, sys
 import numpy as np
 from pathlib import Path
-from stages.arrays import Split
-from stages.figures import draw_confusion_matrix, draw_samples
+from common.splits import Split
+from common.figures import draw_confusion_matrix, draw_samples
 resource.setrlimit(resource.RLIMIT_AS, (8 * 2**30, 8 * 2**30))
 count = int(sys.argv[1])
 classes = [f"kind {number} of great {'cat' * 20}" for number in range(count)]
@@ -36,8 +37,11 @@ matrix = np.random.default_rng(1).poisson(0.001, (count, count)) + 5 * np.eye(co
 draw_confusion_matrix(matrix, classes, Path("matrix.png"))
 images = np.zeros((count, 300, 300, 1), np.uint8)
 draw_samples(Split(images, np.arange(count), np.array([])), classes, 12, Path("samples.png"))
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in kB, in bytes on macOS
-print(peak // (2**20 if sys.platform == "darwin" else 2**10))
+if sys.platform == "darwin":
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2**20)
+else:  # there `getrusage` counts the memory of the process that started this one, too
+    lines = Path("/proc/self/status").read_text().splitlines()
+    print(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) // 2**10)
 """
 
 
@@ -52,9 +56,9 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
         found.append(figure)
 
     monkeypatch.setattr(Figure, "savefig", spy)
-    figures.fonts_for.cache_clear()
+    lettering.fonts_for.cache_clear()
     yield found
-    figures.fonts_for.cache_clear()
+    lettering.fonts_for.cache_clear()
 
 
 def draw_all(classes: list[str], folder: Path) -> None:
@@ -74,7 +78,7 @@ def draw_all(classes: list[str], folder: Path) -> None:
 def texts(figure: Figure) -> str:
     """Return all that is written in a figure, without marks of direction."""
     words = [text.get_text() for text in figure.findobj(Text) if text.get_visible()]
-    return "\n".join(words).replace(figures.LEFT_TO_RIGHT, "")
+    return "\n".join(words).replace(lettering.LEFT_TO_RIGHT, "")
 
 
 def plot_area(figure: Figure) -> float:
@@ -83,6 +87,7 @@ def plot_area(figure: Figure) -> float:
     return box.width * figure.get_figwidth() * box.height * figure.get_figheight()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [31, 150, 1000])
 def test_many_classes_take_little_memory(tmp_path: Path, count: int) -> None:
     words = [sys.executable, "-W", "error", "-c", MANY, str(count)]
@@ -199,16 +204,16 @@ def test_letters_come_from_a_font_that_has_them(
     damaged = tmp_path / "damaged.ttf"
     damaged.write_bytes(b"no font")
     stix = f"{get_data_path()}/fonts/ttf/STIXGeneral.ttf"
-    monkeypatch.setattr(figures.font_manager, "findSystemFonts", lambda: [str(damaged), stix])
+    monkeypatch.setattr(lettering.font_manager, "findSystemFonts", lambda: [str(damaged), stix])
     draw_all([HIRAGANA, "dog"], tmp_path)
     assert capsys.readouterr().out == ""
     for figure in drawn:
         assert HIRAGANA in texts(figure)
-    assert figures.fonts_for(frozenset(HIRAGANA)) == (["STIXGeneral"], set())
+    assert lettering.fonts_for(frozenset(HIRAGANA)) == (["STIXGeneral"], set())
 
 
 def test_words_stay_in_order_beside_arabic(tmp_path: Path, drawn: list[Figure]) -> None:
     draw_all(["قطة", "dog"], tmp_path)
-    mark = figures.LEFT_TO_RIGHT
+    mark = lettering.LEFT_TO_RIGHT
     words = [text.get_text() for text in drawn[2].findobj(Text)]
     assert f"predicted {mark}قطة{mark} (90%)\nactual dog" in words

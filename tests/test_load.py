@@ -15,19 +15,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common import decoding_pool
+from common.console import InputError
+from common.datasets import open_dataset
+from common.decoding import decode
+from common.splits import read_split, write_split
 from stages import load
-from stages.arrays import read_split, write_split
-from stages.console import InputError
-from stages.images import open_dataset
-from tests.conftest import ROOT, archive_of, archives_of, write_params
+from tests.helpers import ENVIRONMENT, ROOT, archive_of, contents, write_params
 
 SPLITS = ("train", "validation", "test")
 FEW = {"train_images": 100, "validation_images": 50, "test_images": 50}
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    """Return every file below a folder."""
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+def archives_of(folder: Path, path: Path, count: int) -> Path:
+    """Return a folder of several stored zip archives that hold a folder's files in turn."""
+    path.mkdir()
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    for index in range(count):
+        with zipfile.ZipFile(path / f"{index}.zip", "w") as archive:
+            for file in files[index::count]:
+                archive.write(file, str(file.relative_to(folder)))
+    return path
 
 
 def test_splits_are_what_was_asked_for(workspace: Path, dataset: Path) -> None:
@@ -55,7 +63,7 @@ def test_splits_are_what_was_asked_for(workspace: Path, dataset: Path) -> None:
             :20
         ]:
             assert path.startswith(f"{folder}/{label}/")
-            file = load.decode((dataset / str(path)).read_bytes(), 28)
+            file = decode((dataset / str(path)).read_bytes(), 28)
             assert (image[:, :, 0] == file).all()
     assert not set(splits["train"].names) & set(splits["validation"].names)
     assert Path("plots/samples.png").read_bytes().startswith(b"\x89PNG")
@@ -218,7 +226,7 @@ def test_too_small_a_dev_shm_is_named(workspace: Path) -> None:
     if not shutil.which("unshare") or subprocess.run(trial).returncode:
         pytest.skip("mounting needs Linux and a kernel that lets users have namespaces")
     done = subprocess.run(
-        (*words, shell), env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+        (*words, shell), env=ENVIRONMENT | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
     )
     assert done.returncode == 1
     assert done.stderr.startswith("load: error: the locks that processes share cannot be made: No ")
@@ -230,7 +238,7 @@ def test_too_small_a_dev_shm_is_named(workspace: Path) -> None:
 def test_a_process_that_the_system_ends_is_said(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(load, "decode", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(decoding_pool, "decode", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(InputError, match="decode images was ended by the system, most likely for"):
         load.main()
     assert not list(workspace.glob("data/prepared/*"))
@@ -277,7 +285,7 @@ def test_any_tree_is_a_data_set_or_refused(empty_folder: Path, tree: list[str]) 
     for path in (root, archive_of(root, empty_folder / "tree.zip")):
         try:
             dataset = open_dataset(path)
-            images = [load.labelled(dataset, split, ["0"]) for split in ("train", "test")]
+            images = [load.find_images(dataset, split, ["0"]) for split in ("train", "test")]
             found.append([dataset.names[number] for split in images for number in split])
         except InputError as error:
             found.append(str(error).replace(str(path), "DATASET"))

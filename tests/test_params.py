@@ -11,29 +11,20 @@ from dvc.utils.serialize import load_yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.console import InputError
-from stages.define import DefineParams
+from common.console import InputError
+from common.params import read_params
 from stages.evaluate import EvaluateParams
 from stages.load import LoadParams
-from stages.params import read_params
 from stages.train import TrainParams
-from tests.conftest import ROOT, commit, dvc, yaml
-
-STAGES = {
-    "load": LoadParams,
-    "define": DefineParams,
-    "train": TrainParams,
-    "evaluate": EvaluateParams,
-}
-COMMITTED = yaml.load(ROOT / "params.yaml")
+from tests.helpers import COMMITTED, PARAMETERS_OF, ROOT, commit, dvc, yaml
 
 
 def test_dvc_yaml_declares_what_the_stages_read() -> None:
     stages = yaml.load(ROOT / "dvc.yaml")["stages"]
-    assert set(stages) == set(STAGES)
-    for name, model in STAGES.items():
+    assert set(stages) == set(PARAMETERS_OF)
+    for name, model in PARAMETERS_OF.items():
         assert set(stages[name]["params"]) == set(model.model_fields)
-    assert set(COMMITTED) == {key for model in STAGES.values() for key in model.model_fields}
+    assert set(COMMITTED) == {key for model in PARAMETERS_OF.values() for key in model.model_fields}
 
 
 WRONG = [
@@ -81,7 +72,7 @@ def test_a_wrong_value_is_named_with_what_is_allowed(
 ) -> None:
     path = tmp_path / "params.yaml"
     yaml.dump(COMMITTED | {key: value}, path)
-    for model in STAGES.values():
+    for model in PARAMETERS_OF.values():
         if key not in model.model_fields:
             read_params(model, path)
             continue
@@ -96,7 +87,7 @@ def test_a_wrong_value_is_named_with_what_is_allowed(
 @pytest.mark.parametrize("key", sorted(COMMITTED))
 def test_a_missing_or_null_key_is_named(tmp_path: Path, key: str) -> None:
     path = tmp_path / "params.yaml"
-    for model in STAGES.values():
+    for model in PARAMETERS_OF.values():
         if key in model.model_fields:
             yaml.dump({k: v for k, v in COMMITTED.items() if k != key}, path)
             with pytest.raises(InputError, match=f"{key} is missing; it must be "):
@@ -133,7 +124,7 @@ def test_a_value_is_the_one_that_dvc_records(
     path = tmp_path / "params.yaml"
     path.write_text(changed_text(key, text), newline="")
     assert load_yaml(path)[key] == value
-    for model in STAGES.values():
+    for model in PARAMETERS_OF.values():
         if key in model.model_fields:
             assert getattr(read_params(model, path), key) == value
 
@@ -152,7 +143,7 @@ def test_what_yaml_1_2_reads_as_something_else_is_refused(
 ) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(changed_text(key, text))
-    (model,) = [model for model in STAGES.values() if key in model.model_fields]
+    (model,) = [model for model in PARAMETERS_OF.values() if key in model.model_fields]
     with pytest.raises(InputError, match=re.escape(f"{path}: {message}")):
         read_params(model, path)
 
@@ -242,7 +233,7 @@ def test_any_file_is_read_or_refused_by_name(
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "any.yaml"
     path.write_bytes(content)
-    for model in STAGES.values():
+    for model in PARAMETERS_OF.values():
         try:
             read_params(model, path)
         except InputError as error:

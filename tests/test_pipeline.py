@@ -11,15 +11,20 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
-from tests.conftest import ENVIRONMENT, command, commit, dvc, git, write_params
-from tests.test_load import contents
-
-
-def stages_run(output: str) -> list[str]:
-    """Return the names of the stages that a `dvc repro` ran."""
-    return re.findall(r"Running stage '([^']+)'", output)
+from tests.helpers import (
+    ENVIRONMENT,
+    command,
+    commit,
+    contents,
+    dvc,
+    git,
+    hear_ctrl_c,
+    stages_run,
+    write_params,
+)
 
 
 def stages_changed(output: str) -> list[str]:
@@ -34,17 +39,6 @@ def results(folder: Path) -> dict[str, bytes]:
         for part in ("data/prepared", "models", "metrics", "plots")
         for name, content in contents(folder / part).items()
     }
-
-
-@pytest.fixture(scope="module")
-def committed(repository: Path) -> Path:
-    """Run the pipeline once and commit what it wrote."""
-    output = dvc(repository, "repro")
-    assert stages_run(output) == ["load", "define", "train", "evaluate"]
-    assert "Test Accuracy" in output
-    assert "oneDNN" not in output
-    commit(repository, "results")
-    return repository
 
 
 @pytest.fixture
@@ -199,28 +193,26 @@ def test_a_run_that_is_stopped_loses_no_results(
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            # A shell that runs the tests in the background has them ignore Ctrl-C.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            preexec_fn=hear_ctrl_c,
         )
     while sign not in log.read_text():
         assert run.poll() is None, log.read_text()
         time.sleep(0.02)
     if stage == "define":
         time.sleep(0.5)  # TensorFlow is being imported
-    started = subprocess.check_output(["ps", "-o", "pid=", "--ppid", str(run.pid)], text=True)
+    [started] = psutil.Process(run.pid).children()
     if target == "all":
         os.killpg(run.pid, number)
     else:
-        os.kill(int(started) if target == "stage" else run.pid, number)
+        os.kill(started.pid if target == "stage" else run.pid, number)
     assert run.wait() != 0
-    ended = time.monotonic() + 10
-    while time.monotonic() < ended and Path(f"/proc/{int(started)}").exists():
+    end = time.monotonic() + 10
+    while started.is_running() and started.status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < end, "the stage goes on, though nobody waits for it"
         time.sleep(0.1)
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(started), 0)
     if number == signal.SIGKILL:
         assert "metrics/train.json" not in results(reproduced)
-        said = command(reproduced, sys.executable, "-m", "stages.restore")
+        said = command(reproduced, sys.executable, "-m", "common.restore")
         assert "put back: models/mnist_cnn_model.h5" in said
     after = results(reproduced)
     assert ("models/checkpoint.npz" in after) == (stage == "train")

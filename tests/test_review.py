@@ -4,6 +4,7 @@ import io
 import shutil
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from review.__main__ import CAPS, COMMENT_LIMIT, comment, render
-from review.report import report, sentence_over_seeds
+from review.rendering import COMMENT_LIMIT, Limits, comment, render
+from review.report import compare
 from review.revision import resolve
+from review.sentences import seeds_sentence
 from review.significance import over_seeds, paired, unpaired
-from review.tables import Row
-from tests.conftest import command, commit, dvc, git, write_params
+from review.tables import MetricChange, ParameterChange
+from tests.helpers import command, commit, dvc, git, write_params
 
 SETTINGS = {
     "baseline": {"train_images": 90, "epochs": 1},
@@ -29,14 +31,14 @@ SCRIPT = "<script>alert(1)</script>"
 
 
 @pytest.fixture(scope="module")
-def history(repository: Path, dataset: Path) -> Path:
+def history(committed: Path, dataset: Path) -> Path:
     """Run and commit three settings, each tagged with its name."""
     for name, changes in SETTINGS.items():
-        write_params(repository, dataset=str(dataset), **changes)
-        dvc(repository, "repro")
-        commit(repository, name)
-        git(repository, "tag", name)
-    return repository
+        write_params(committed, dataset=str(dataset), **changes)
+        dvc(committed, "repro")
+        commit(committed, name)
+        git(committed, "tag", name)
+    return committed
 
 
 def review(folder: Path, base: str, rev: str, fails: bool = False) -> str:
@@ -89,20 +91,22 @@ def check_sentence(history: Path, base: str, rev: str, sentence: str, verdict: s
     fixed, broken = int((right[1] & ~right[0]).sum()), int((right[0] & ~right[1]).sum())
     p = stats.binomtest(fixed, fixed + broken).pvalue if fixed + broken else 1
     assert f"{right[0].mean():.2%} to {right[1].mean():.2%}" in sentence
-    assert f"{fixed} images fixed, {broken} broken" in sentence
+    assert f"{fixed} images newly right, {broken} newly wrong" in sentence
     if fixed + broken:
         after, before = (side.astype(int) for side in right[::-1])
         low, high = stats.ttest_rel(after, before).confidence_interval()
-        assert f"(95% CI {100 * low:+.1f} to {100 * high:+.1f})" in sentence
+        assert f" points, 95% interval {100 * low:+.1f} to {100 * high:+.1f})" in sentence
     assert ("p < 0.001" if p < 0.001 else f"p = {p:.3f}") in sentence
     assert sentence.endswith(f": {verdict}.")
 
 
 def test_an_improvement_is_told_from_noise(history: Path, improved: Path) -> None:
     sentence = reports(improved)[0].splitlines()[0]
+    assert sentence.startswith("# Better: ")
     check_sentence(history, "baseline", "better", sentence, "an improvement")
     review(history, "better", "noise")
     sentence = reports(history)[0].splitlines()[0]
+    assert sentence.startswith("# No clear difference: ")
     check_sentence(history, "better", "noise", sentence, "not distinguishable from noise")
 
 
@@ -141,16 +145,20 @@ def test_other_test_images_are_two_proportions(history: Path) -> None:
     counts = [(s["actual"] == s["predicted"]).value_counts() for s in sides]
     table = [[c.get(True, 0), c.get(False, 0)] for c in counts]
     p = stats.chi2_contingency(table, correction=False).pvalue
-    assert f"two proportions {'p < 0.001' if p < 0.001 else f'p = {p:.3f}'}" in output
-    assert "on different test images (100 and 60)" in output
+    assert f"two proportions, {'p < 0.001' if p < 0.001 else f'p = {p:.3f}'}" in output
+    assert "The test images differ (100 before, 60 after)" in output
     assert "warning: The test set differs" in output
-    assert "warning: The committed dvc.lock of fewer does not belong" in output
+    stale = "The committed dvc.lock of fewer does not belong to its committed code and parameters"
+    assert f"warning: {stale}: DVC would run evaluate" in output
+    assert f"{stale}: DVC would run evaluate" in reports(history)[0]  # not cut, as names are
 
 
 def test_missing_metrics_are_said(history: Path) -> None:
     changed(history, "missing", **{"metrics/evaluate.json": None, "plots/predictions.csv": None})
     output = review(history, "baseline", "missing")
     assert "warning: missing has no test_accuracy from 0 to 1 in metrics/evaluate.json" in output
+    lacking = "missing lacks results that Git should keep"
+    assert f"warning: {lacking}: metrics/evaluate.json, plots/predictions.csv" in output
     assert "cannot be compared" in reports(history)[0].splitlines()[0]
 
 
@@ -203,17 +211,22 @@ def test_many_classes_are_cut_not_hung_on(history: Path) -> None:
 
 def test_a_comment_of_long_names_still_fits(history: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(history)
-    context = report(resolve("baseline"), resolve("better")) | {"methods": ""}
-    context["parameters"] = context["metrics"] = [Row("@" * 80, "<" * 80, "|" * 80)] * 60
-    assert len(render("report.md", context | CAPS)) > COMMENT_LIMIT
-    assert len(comment(context)) <= COMMENT_LIMIT
+    report = compare(resolve("baseline"), resolve("better"))
+    texts = "@" * 80, "<" * 80, "|" * 80
+    report = replace(
+        report,
+        changes=replace(report.changes, parameters=[ParameterChange(*texts)] * 60),
+        metrics=replace(report.metrics, rows=[MetricChange(*texts, "", "", "")] * 60),
+    )
+    assert len(render("report.md", report, limits=Limits())) > COMMENT_LIMIT
+    assert len(comment(report)) <= COMMENT_LIMIT
 
 
 @pytest.mark.parametrize(
     ("base", "rev", "line"),
     [
         ("nowhere", "HEAD", "review: error: nowhere is no revision of this repository; it must be"),
-        ("", "main", "review: error: main has nothing that main has not; say what to compare"),
+        ("", "main", "review: error: every commit of main is on the branch main too; say what"),
         ("--help-me", "HEAD", "review: error: --help-me is no revision"),
     ],
 )
@@ -253,10 +266,11 @@ def test_a_hook_changes_nothing_but_the_reports(history: Path, tmp_path: Path) -
             path.chmod(0o755)
         before = state()
         words = ("commit", "--allow-empty", "--message", "in a hook")
-        assert "review: review/report.md" in git(tmp_path / "linked", *words)
+        assert "review: the whole review is in" in git(tmp_path / "linked", *words)
         git(tmp_path / "linked", "update-ref", "refs/heads/linked", "HEAD~1")
         assert state() == before
-        assert "review: review/report.md" in git(tmp_path / "linked", "push", "../remote", "linked")
+        output = git(tmp_path / "linked", "push", "../remote", "linked")
+        assert "review: the whole review is in" in output
         assert state() == before
         assert "Warning" not in reports(tmp_path / "linked")[1]
     finally:
@@ -369,21 +383,23 @@ def test_the_page_works_offline(improved: Path, width: int) -> None:
         (
             [0.9703] * 10,
             [0.9703] * 2,
-            "+0.00 points, no difference between the seeds of a side: "
+            "(+0.00 points). All seeds of each side gave the same accuracy: "
             "not distinguishable from noise.",
         ),
         (
             [0.99] * 2,
             [0.9905] * 2,
-            "+0.05 points, no difference between the seeds of a side: cannot be told from noise.",
+            "(+0.05 points). All seeds of each side gave the same accuracy: "
+            "no test can tell it from noise.",
         ),
-        ([0.97] * 9, [0.97, 0.98], "Welch p = 0.500: not distinguishable from noise."),
+        ([0.97] * 9, [0.97, 0.98], "Welch's t test, p = 0.500: not distinguishable from noise."),
     ],
 )
 def test_seeds_without_a_difference_prove_nothing(
     before: list[float], after: list[float], said: str
 ) -> None:
-    assert sentence_over_seeds(before, after).endswith(said)
+    comparison = over_seeds(before, after)
+    assert seeds_sentence(comparison, len(before), len(after)).endswith(said)
 
 
 @given(st.integers(1, 10_000), st.data())

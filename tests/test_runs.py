@@ -12,10 +12,10 @@ import psutil
 import pytest
 import yaml
 
-from recipes.run import read_recipe
-from review.commands import brought_along, whole_number
-from stages.console import InputError
-from tests.conftest import ENVIRONMENT, command, commit, dvc, git
+from common.console import InputError
+from runs.commands import brought_along, whole_number
+from runs.recipe import read_recipe
+from tests.helpers import ENVIRONMENT, command, commit, dvc, git
 
 MAKE = ("make", "--assume-old", ".venv/installed")
 
@@ -26,21 +26,21 @@ def make(folder: Path, *words: str, fails: bool = False) -> str:
 
 
 @pytest.fixture(scope="module")
-def baseline(repository: Path, dataset: Path) -> Path:
+def baseline(committed: Path, dataset: Path) -> Path:
     """Run and commit two recipes, and a data set in a folder that Git ignores."""
-    for path in (repository / "recipes").glob("*.yaml"):
+    for path in (committed / "recipes").glob("*.yaml"):
         path.unlink()
-    (repository / "recipes/quick.yaml").write_text("epochs: 1\n")
-    (repository / "recipes/slim.yaml").write_text("conv_filters: [4]\n")
-    params = repository / "params.yaml"
+    (committed / "recipes/quick.yaml").write_text("epochs: 1\n")
+    (committed / "recipes/slim.yaml").write_text("conv_filters: [4]\n")
+    params = committed / "params.yaml"
     text = params.read_text().replace(str(dataset), "own").replace("epochs: 2", "epochs: 2  # few")
     params.write_text(text)
-    shutil.copytree(dataset, repository / "own")
-    with (repository / ".gitignore").open("a") as file:
+    shutil.copytree(dataset, committed / "own")
+    with (committed / ".gitignore").open("a") as file:
         file.write("/own/\n")
-    dvc(repository, "repro")
-    commit(repository, "baseline")
-    return repository
+    dvc(committed, "repro")
+    commit(committed, "baseline")
+    return committed
 
 
 @pytest.fixture(autouse=True)
@@ -148,9 +148,9 @@ def test_what_is_no_whole_number_is_refused(text: str) -> None:
 def test_a_recipe_that_is_no_mapping_is_one_line(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("recipes.run.FOLDER", tmp_path)
+    monkeypatch.setattr("runs.recipe.FOLDER", tmp_path)
     (tmp_path / "mine.yaml").write_text(text)
-    with pytest.raises(InputError, match=r"^recipes/mine\.yaml must be a mapping"):
+    with pytest.raises(InputError, match=r"^recipes/mine\.yaml (must be a mapping|is not YAML)"):
         read_recipe("mine")
 
 
@@ -212,8 +212,8 @@ def test_seeds_go_on_after_a_power_cut(baseline: Path) -> None:
     command(baseline, sys.executable, "-m", "review", *sides)
     markdown = (baseline / "review/report.md").read_text()
     assert f"| before | 42, 43, 44 | 3 | {np.mean(accuracies):.2%} |" in markdown
-    assert "Over 3 and 3 seeds" in markdown
-    assert "Welch p = 1.000: not distinguishable from noise" in markdown
+    assert "No clear difference over several seeds (3 before, 3 after)" in markdown
+    assert "Welch's t test, p = 1.000: not distinguishable from noise" in markdown
 
 
 def test_the_queue_goes_on_after_a_power_cut(baseline: Path) -> None:

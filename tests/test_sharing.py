@@ -11,9 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ENVIRONMENT, command, commit, dvc, git, yaml
-from tests.test_load import contents
-from tests.test_pipeline import stages_run
+from tests.helpers import ENVIRONMENT, command, commit, contents, dvc, git, stages_run, yaml
 
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
 SSHD_CONFIG = """
@@ -30,17 +28,16 @@ Subsystem sftp internal-sftp
 
 
 @pytest.fixture(scope="module")
-def published(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Run the pipeline, push Git's part to a bare repository and DVC's to a folder."""
-    dvc(repository, "repro")
+def published(committed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Push Git's part to a bare repository and DVC's to a folder."""
     outside = tmp_path_factory.mktemp("outside")
-    dvc(repository, "remote", "add", "--default", "storage", str(outside / "storage"))
-    commit(repository, "results")
+    dvc(committed, "remote", "add", "--default", "storage", str(outside / "storage"))
+    commit(committed, "a remote")
     git(outside, "init", "--quiet", "--bare", "--initial-branch=main", "origin.git")
-    git(repository, "remote", "add", "origin", str(outside / "origin.git"))
-    git(repository, "push", "--quiet", "origin", "main")
-    dvc(repository, "push")
-    return repository
+    git(committed, "remote", "add", "origin", str(outside / "origin.git"))
+    git(committed, "push", "--quiet", "origin", "main")
+    dvc(committed, "push")
+    return committed
 
 
 def clone(published: Path, folder: Path) -> Path:

@@ -1,0 +1,150 @@
+"""Decode the images of a data set in blocks, a process on each processor.
+
+Processes and not threads: a small image is decoded faster than threads take turns.
+"""
+
+import os
+import signal
+from collections import deque
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection, get_context, parent_process
+from threading import Thread
+from typing import NamedTuple
+
+import numpy as np
+
+from common.console import InputError, deferring_interrupts, progress
+from common.datasets import Dataset
+from common.decoding import BadImageError, decode
+
+BLOCK = 1000  # images that are decoded before they are written
+BLOCKS_AHEAD = 3  # for each process: one that it decodes, others that wait
+
+
+class DecodedBlock(NamedTuple):
+    """Some images of a data set.
+
+    Attributes
+    ----------
+    images : ndarray of uint8, shape (n, image_size, image_size)
+        Those that could be decoded.
+    indices : list of int
+        Which they are, as indices of ``dataset.names``.
+    problems : list of (int, str)
+        Those that could not be decoded, each with the reason.
+    """
+
+    images: np.ndarray
+    indices: list[int]
+    problems: list[tuple[int, str]]
+
+
+def decode_in_processes(
+    dataset: Dataset, indices: np.ndarray, image_size: int, what: str
+) -> Generator[DecodedBlock]:
+    """Decode images and show the progress.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Where the images are.
+    indices : ndarray of int64
+        Which of them, as indices of ``dataset.names``.
+    image_size : int
+        Height and width wanted, in pixels.
+    what : str
+        What the progress bar is called.
+
+    Yields
+    ------
+    DecodedBlock
+        At most `BLOCK` images, in the order of `indices`.
+
+    Raises
+    ------
+    InputError
+        If the system has no room for the locks that the processes share, or ends a process.
+    """
+    processes = len(os.sched_getaffinity(0))
+    try:
+        pool = ProcessPoolExecutor(
+            processes, get_context("fork"), start_worker, (dataset, image_size)
+        )
+    except OSError as error:
+        raise InputError(
+            f"the locks that processes share cannot be made: {error.strerror}; "
+            "on Linux, /dev/shm must exist, be writable and have 1 MB free, which a container "
+            "gets by `docker run --shm-size=64m`"
+        ) from None
+    try:
+        with progress(what, len(indices), "images") as bar:
+            for block in blocks_of(pool, indices, processes):
+                bar.update(len(block.indices) + len(block.problems))
+                yield block
+    except BrokenProcessPool:
+        raise InputError(
+            f"one of the {processes} processes that decode images was ended by the system, most "
+            "likely for want of memory; free some, or leave very large images out"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def blocks_of(
+    pool: ProcessPoolExecutor, indices: np.ndarray, processes: int
+) -> Iterator[DecodedBlock]:
+    """Yield the blocks in their order, with few of them under way.
+
+    `Executor.map` would go on decoding, however long the writing takes.
+    """
+    waiting: deque[Future[DecodedBlock]] = deque()
+    for start in range(0, len(indices), BLOCK):
+        with deferring_interrupts():  # a pool that is interrupted while it starts would hang
+            waiting.append(pool.submit(decode_block, indices[start : start + BLOCK]))
+        if len(waiting) == BLOCKS_AHEAD * processes:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+class Work(NamedTuple):
+    """What a process of the pool works on."""
+
+    dataset: Dataset
+    image_size: int
+
+
+work: Work  # in the processes of the pool alone; `start_worker` sets it
+
+
+def start_worker(dataset: Dataset, image_size: int) -> None:
+    """Tell a process of the pool what it works on; end it with the process that started it."""
+    global work
+    work = Work(dataset, image_size)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits
+    Thread(target=end_with_parent, daemon=True).start()
+
+
+def end_with_parent() -> None:
+    """Wait until the process that started this one has ended, then end this one."""
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def decode_block(indices: np.ndarray) -> DecodedBlock:
+    """Decode some images of the data set that this process works on."""
+    size = work.image_size
+    images = np.empty((len(indices), size, size), np.uint8)
+    decoded: list[int] = []
+    problems: list[tuple[int, str]] = []
+    for index in indices.tolist():
+        try:
+            images[len(decoded)] = decode(work.dataset.read(index), size)
+            decoded.append(index)
+        except BadImageError as error:
+            problems.append((index, str(error)))
+    return DecodedBlock(images[: len(decoded)], decoded, problems)

@@ -1,0 +1,181 @@
+"""A prepared split on disk: images, labels and names as three .npy files in a folder."""
+
+import mmap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from common.console import InputError
+
+
+class MappedImages:
+    """Images on disk, of which only those that are asked for are read.
+
+    Parameters
+    ----------
+    array : memmap of uint8, shape (N, H, W, 1)
+        The images. What was read of a memory map counts as memory of the process until it is
+        given back to the system, which is done here at once.
+    """
+
+    def __init__(self, array: np.memmap) -> None:
+        self.array = array
+        self.shape, self.dtype = array.shape, array.dtype
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getitem__(self, index: npt.ArrayLike | slice | tuple) -> np.ndarray:
+        images = np.array(self.array[index])  # type: ignore[index]
+        memory_map = self.array.base
+        assert isinstance(memory_map, mmap.mmap)
+        memory_map.madvise(mmap.MADV_DONTNEED)
+        return images
+
+
+@dataclass(frozen=True)
+class Split:
+    """A prepared split, memory-mapped.
+
+    Attributes
+    ----------
+    images : MappedImages of uint8, shape (N, H, W, 1)
+        Grey levels from 0 to 255.
+    labels : ndarray of int64, shape (N,)
+        Index into `classes`.
+    names : ndarray of str, shape (N,)
+        Path of the image below the root of the data set, as ``test/3/18.jpg``.
+    """
+
+    images: MappedImages
+    labels: np.ndarray
+    names: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class NpyWriter:
+    """A .npy file that grows row by row.
+
+    Parameters
+    ----------
+    path : Path
+        The file, which is made.
+    dtype : dtype
+        Of its elements.
+    row_shape : tuple of int
+        Shape of a row.
+    """
+
+    def __init__(self, path: Path, dtype: npt.DTypeLike, row_shape: tuple[int, ...] = ()) -> None:
+        self.dtype, self.row_shape, self.rows = np.dtype(dtype), row_shape, 0
+        self.file = path.open("wb")
+        self.write_header()
+
+    def write_header(self) -> None:
+        """Write what the file holds; NumPy leaves room in it for the number of rows to grow."""
+        header = {
+            "descr": self.dtype.str,
+            "fortran_order": False,
+            "shape": (self.rows, *self.row_shape),
+        }
+        np.lib.format.write_array_header_1_0(self.file, header)
+
+    def append(self, rows: np.ndarray | Sequence) -> None:
+        """Write rows."""
+        self.file.write(np.asarray(rows, self.dtype).tobytes())
+        self.rows += len(rows)
+
+    def __enter__(self) -> "NpyWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self.file:
+            self.file.seek(0)
+            self.write_header()
+
+
+def write_split(
+    folder: Path,
+    blocks: Iterable[tuple[np.ndarray, list[str], list[int]]],
+    image_size: int,
+    name_length: int,
+) -> int:
+    """Write a split; it passes through in blocks and is never held as a whole.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to write; it is made.
+    blocks : iterable of (ndarray, list of str, list of int)
+        Images, uint8 of shape (n, image_size, image_size), their names and their labels.
+    image_size : int
+        Height and width, in pixels.
+    name_length : int
+        Length of the longest name, in characters.
+
+    Returns
+    -------
+    int
+        Number of images written.
+    """
+    folder.mkdir(parents=True)
+    with (
+        NpyWriter(folder / "images.npy", np.uint8, (image_size, image_size, 1)) as images,
+        NpyWriter(folder / "labels.npy", np.int64) as labels,
+        NpyWriter(folder / "names.npy", np.dtype((np.str_, name_length))) as names,
+    ):
+        for block_images, block_names, block_labels in blocks:
+            images.append(block_images)
+            names.append(block_names)
+            labels.append(block_labels)
+    return labels.rows
+
+
+def read_split(folder: Path) -> Split:
+    """Open a split that `write_split` wrote.
+
+    Parameters
+    ----------
+    folder : Path
+        ``data/prepared/train``, for example.
+
+    Returns
+    -------
+    Split
+        Memory-mapped: an image is read when it is asked for.
+
+    Raises
+    ------
+    InputError
+        If a file is missing, damaged, or not of the type and shape that belong there.
+    """
+
+    def read(name: str, dtype: type[np.generic], ndim: int) -> np.memmap:
+        path = folder / f"{name}.npy"
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise InputError(f"{path} cannot be read ({error}); run `dvc repro load`") from None
+        if not np.issubdtype(array.dtype, dtype) or array.ndim != ndim:
+            raise InputError(
+                f"{path} holds {array.dtype} {array.shape}; it must be {dtype.__name__} in "
+                f"{ndim} dimensions; run `dvc repro load`"
+            )
+        return array
+
+    split = Split(
+        images=MappedImages(read("images", np.uint8, 4)),
+        labels=read("labels", np.int64, 1),
+        names=read("names", np.str_, 1),
+    )
+    if not len(split.images) == len(split.labels) == len(split.names):
+        raise InputError(
+            f"{folder} holds {len(split.images)} images, {len(split.labels)} labels and "
+            f"{len(split.names)} names; it must be one of each; run `dvc repro load`"
+        )
+    return split

@@ -1,0 +1,243 @@
+"""The loop over epochs and batches, on one device or several."""
+
+import contextlib
+import re
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numpy as np
+from pydantic import Field
+
+from common.augmentation import AugmentParams, augment
+from common.backend import keras, tf
+from common.checkpoint import History
+from common.console import InputError, progress
+from common.devices import check_equal_weights, machine_of, separate_random_layers
+from common.params import Seed
+from common.splits import Split
+
+BATCHES_PER_CALL = 16  # that TensorFlow works through before Python has the next ready
+VALIDATION_BATCH = 500
+
+# What is printed of an epoch, and how other programs read the seconds that it took.
+EPOCH_LINE = (
+    "train: epoch {epoch}/{epochs}, validation loss {validation_loss:.4f}, accuracy "
+    "{validation_accuracy:.4f}; training loss {train_loss:.4f}, accuracy {train_accuracy:.4f}; "
+    "{seconds:.1f} s"
+)
+EPOCH_SECONDS = re.compile(r"^train: epoch .*; ([0-9.]+) s$", re.MULTILINE)
+
+Steps = Callable[[np.ndarray, np.ndarray, int], dict[str, tf.Tensor]]
+Transform = Callable[[np.ndarray], np.ndarray]
+
+
+class LoopParams(AugmentParams):
+    """What the loop needs of params.yaml."""
+
+    seed: Seed
+    epochs: int = Field(ge=1, le=10_000, description="a whole number from 1 to 10000")
+    batch_size: int = Field(ge=1, le=65_536, description="a whole number from 1 to 65536")
+
+
+def make_steps(model: keras.Model, batch_size: int, *, training: bool) -> Steps:
+    """Return a function that takes one step of training or validation for each batch.
+
+    Parameters
+    ----------
+    model : keras.Model
+        What is trained or validated, on the devices of its `distribute_strategy`.
+    batch_size : int
+        Images a step, on all devices together.
+    training : bool
+        Whether it is trained.
+
+    Returns
+    -------
+    callable
+        It takes this machine's images, uint8 (n, H, W, 1), and labels, int64 (n,), in their
+        order, and the number of images of all machines. It returns loss and accuracy over all
+        images since the model's metrics were reset, and how many steps passed before the loss
+        was no longer a number. The loop over the batches is part of TensorFlow's graph: Python
+        is asked once for many.
+
+    Notes
+    -----
+    Keras takes the mean of the loss over a device's share, and then over the devices. Where a
+    batch does not divide evenly, the images of a smaller share are given less weight, so that
+    the gradient is that of the mean over the batch; in the loss that is reported they count as
+    much as the others.
+    """
+    classes = model.output_shape[-1]
+    strategy = model.distribute_strategy
+    rank, machines = machine_of(strategy)
+    devices = strategy.num_replicas_in_sync
+    devices_per_machine = devices // machines
+    images_per_machine = len(range(batch_size)[rank::machines])
+    loss_tracker = next(metric for metric in model.metrics if metric.name == "loss")
+    keras_step = model.train_step if training else model.test_step
+    # One graph for any number of images: to make another takes a second.
+    images_spec = tf.TensorSpec(model.input_shape, tf.uint8)
+    labels_spec = tf.TensorSpec([None], tf.int64)
+    count_spec = tf.TensorSpec([], tf.int32)
+
+    def step_on_device(images: tf.Tensor, labels: tf.Tensor, batch_images: tf.Tensor) -> tf.Tensor:
+        """Take a step with one device's share of a batch; return 1 if the loss is finite."""
+        if devices_per_machine > 1:
+            replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+            device = replica % devices_per_machine
+            images = images[device::devices_per_machine]
+            labels = labels[device::devices_per_machine]
+        batch = (tf.cast(images, tf.float32) / 255.0, tf.one_hot(labels, classes))
+        if training and devices > 1:
+            weight = tf.cast(tf.size(labels) * devices / batch_images, tf.float32)
+            before = tf.identity(loss_tracker.total)
+            results = keras_step((*batch, tf.fill(tf.shape(labels), weight)))
+            unweighted = tf.math.divide_no_nan(loss_tracker.total - before, weight)
+            loss_tracker.total.assign(before + unweighted)
+        else:
+            results = keras_step(batch)
+        return tf.cast(tf.math.is_finite(results["loss"]), tf.int32)
+
+    @tf.function(input_signature=[images_spec, labels_spec, count_spec])
+    def steps(images: tf.Tensor, labels: tf.Tensor, count: tf.Tensor) -> dict[str, tf.Tensor]:
+        finite = tf.constant(0)
+        for number in tf.range(-(-count // batch_size)):
+            # A step reads the weights that the step before it wrote.
+            tf.autograph.experimental.set_loop_options(parallel_iterations=1)
+            start = number * images_per_machine
+            end = start + images_per_machine
+            batch_images = tf.minimum(batch_size, count - number * batch_size)
+            batch = (images[start:end], labels[start:end], batch_images)
+            finite += strategy.reduce("SUM", strategy.run(step_on_device, batch), axis=None)
+        # A loss that is no number on one device is so on all of them at the next step.
+        return model.get_metrics_result() | {"finite": finite // devices}
+
+    return steps
+
+
+def run_epoch(
+    model: keras.Model,
+    steps: Steps,
+    split: Split,
+    order: np.ndarray,
+    batch_size: int,
+    title: str,
+    transform: Transform = lambda images: images,
+) -> dict[str, float]:
+    """Run one epoch of training or validation.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Its metrics are reset first.
+    steps : callable
+        From `make_steps`.
+    split : Split
+        The images and labels.
+    order : ndarray of int64, shape (N,)
+        The order in which they are taken.
+    batch_size : int
+        Images a step. Image i of a batch belongs to machine i modulo the number of machines.
+    title : str
+        What is going on, for the progress bar and the error.
+    transform : callable, optional
+        Changes images, uint8 (n, H, W, 1), before they are used.
+
+    Returns
+    -------
+    dict of str to float
+        Mean ``loss`` and ``accuracy`` over the images.
+
+    Raises
+    ------
+    InputError
+        If the loss is no longer a finite number, with the step at which that came.
+    """
+    rank, machines = machine_of(model.distribute_strategy)
+    model.reset_metrics()
+    images_per_call = batch_size * BATCHES_PER_CALL
+    with progress(title, len(order), "images") as bar:
+        for start in range(0, len(order), images_per_call):
+            indices = order[start : start + images_per_call]
+            is_of_this_machine = np.arange(len(indices)) % batch_size % machines == rank
+            own = indices[is_of_this_machine]
+            results = steps(transform(split.images[own]), split.labels[own], len(indices))
+            finite_steps, taken_steps = int(results.pop("finite")), -(-len(indices) // batch_size)
+            if finite_steps < taken_steps:
+                raise InputError(
+                    f"{title}: the loss is not a finite number at step "
+                    f"{start // batch_size + finite_steps + 1} of {-(-len(order) // batch_size)}; "
+                    "a smaller learning_rate may help"
+                )
+            bar.update(len(indices))
+    return {name: float(value) for name, value in results.items()}
+
+
+@contextlib.contextmanager
+def averaged_weights(model: keras.Model) -> Iterator[None]:
+    """Let the model hold the average of its weights meanwhile, if its optimizer keeps one."""
+    weights = model.get_weights()
+    model.optimizer.finalize_variable_values(model.trainable_variables)
+    yield
+    model.set_weights(weights)
+
+
+def fit(
+    model: keras.Model,
+    params: LoopParams,
+    train: Split,
+    validation: Split,
+    history: History,
+    after_epoch: Callable[[History], None],
+) -> None:
+    """Train for `epochs`, from the epoch on that follows those of `history`.
+
+    With `ema`, the model is validated with the averaged weights and holds them at the end.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Compiled.
+    params : LoopParams
+        The parameters.
+    train, validation : Split
+        The images.
+    history : list of dict
+        ``epoch``, and ``loss`` and ``accuracy`` of training and validation, for each epoch that
+        has ended; it grows.
+    after_epoch : callable
+        Called with `history` after each epoch; of several machines, on the first alone.
+    """
+    rank, _ = machine_of(model.distribute_strategy)
+    separate_random_layers(model)
+    training_steps = make_steps(model, params.batch_size, training=True)
+    validation_steps = make_steps(model, VALIDATION_BATCH, training=False)
+    validation_order = np.arange(len(validation))
+    for epoch in range(len(history) + 1, params.epochs + 1):
+        start, title = time.perf_counter(), f"epoch {epoch}/{params.epochs}"
+        order = np.random.default_rng([params.seed, epoch]).permutation(len(train))
+        rng = np.random.default_rng([params.seed, epoch, 1, rank])
+        transform = partial(augment, params=params, rng=rng)
+        trained = run_epoch(
+            model, training_steps, train, order, params.batch_size, title, transform
+        )
+        with averaged_weights(model):
+            validated = run_epoch(
+                model,
+                validation_steps,
+                validation,
+                validation_order,
+                VALIDATION_BATCH,
+                f"{title}, validation",
+            )
+        row: dict[str, float] = {"epoch": epoch}
+        row |= {f"train_{name}": value for name, value in trained.items()}
+        row |= {f"validation_{name}": value for name, value in validated.items()}
+        history.append(row)
+        if rank == 0:
+            after_epoch(history)
+            seconds = time.perf_counter() - start
+            print(EPOCH_LINE.format(**row, epochs=params.epochs, seconds=seconds), flush=True)
+    model.optimizer.finalize_variable_values(model.trainable_variables)
+    check_equal_weights(model)

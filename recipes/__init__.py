@@ -1,3 +1,0 @@
-"""Named settings, and what runs them; starts like a stage."""
-
-import stages  # noqa: F401

@@ -1,0 +1,373 @@
+"""`define`, `train` and `evaluate`, in one process: they share the import of TensorFlow."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from types import ModuleType
+
+import cv2
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import accuracy_score, f1_score, log_loss
+
+from common.backend import keras, without_greetings
+from common.console import InputError
+from common.params import read_params
+from common.splits import Split, read_split
+from common.training_loop import make_steps, run_epoch
+from stages import define, evaluate, load, train
+from tests.helpers import ROOT, contents, write_params
+
+
+def test_default_architecture_is_that_of_the_notebook() -> None:
+    params = read_params(define.DefineParams, ROOT / "params.yaml")
+    model = define.build_network(params)
+    notebook = keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            keras.layers.Conv2D(32, (3, 3), activation="relu"),
+            keras.layers.MaxPooling2D((2, 2)),
+            keras.layers.Conv2D(64, (3, 3), activation="relu"),
+            keras.layers.MaxPooling2D((2, 2)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(128, activation="relu"),
+            keras.layers.Dense(10, activation="softmax"),
+        ]
+    )
+    assert model.count_params() == notebook.count_params() == 225_034
+    notebook.set_weights(model.get_weights())
+    images = np.random.default_rng(0).random((5, 28, 28, 1), np.float32)
+    np.testing.assert_array_equal(model(images), notebook(images))
+    # by hand: 26*26*9*32 + 11*11*9*32*64 + 1600*128 + 128*10
+    assert define.multiply_adds(model) == 194_688 + 2_230_272 + 204_800 + 1_280
+
+
+def test_every_parameter_of_the_architecture_shapes_it() -> None:
+    params = read_params(define.DefineParams, ROOT / "params.yaml")
+    model = define.build_network(
+        params.model_copy(
+            update={
+                "image_size": 20,
+                "classes": ["a", "b", "c"],
+                "conv_filters": [4],
+                "kernel_size": 5,
+                "dense_units": [],
+                "dropout": 0.5,
+                "batch_norm": True,
+            }
+        )
+    )
+    assert [layer.name for layer in model.layers] == [
+        "conv_1",
+        "pool_1",
+        "batch_norm_1",
+        "relu_1",
+        "flatten",
+        "dropout_1",
+        "probabilities",
+    ]
+    assert model.input_shape == (None, 20, 20, 1)
+    assert model.output_shape == (None, 3)
+    assert model.layers[0].kernel.shape == (5, 5, 1, 4)
+    assert model.get_layer("dropout_1").rate == 0.5
+
+
+def test_a_list_of_filters_is_convolutions_before_one_pooling() -> None:
+    params = read_params(define.DefineParams, ROOT / "params.yaml")
+    model = define.build_network(params.model_copy(update={"conv_filters": [[4, 8], 2]}))
+    names = ["conv_1", "conv_2", "pool_1", "conv_3", "pool_2", "flatten"]
+    assert [layer.name for layer in model.layers][:6] == names
+    assert model.get_layer("pool_2").output.shape == (None, 5, 5, 2)  # 28, 26, 24, 12, 10, 5
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> Path:
+    """Run the four stages once, on the small data set; return where."""
+    folder = tmp_path_factory.mktemp("done")
+    write_params(folder, dataset=str(dataset), epochs=3)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.chdir(folder)
+        for stage in (load, define, train, evaluate):
+            stage.main()
+    return folder
+
+
+def test_the_model_is_used_as_in_the_notebook(done: Path) -> None:
+    model = keras.models.load_model(done / "models/mnist_cnn_model.h5")
+    test = read_split(done / "data/prepared/test")
+    x_test, y_test = test.images[:] / 255, np.eye(10)[test.labels]
+    loss, accuracy = model.evaluate(x_test, y_test, verbose=0)
+    predictions = model.predict(x_test, verbose=0)
+    metrics = json.loads((done / "metrics/evaluate.json").read_text())
+    assert predictions.dtype == np.float32
+    np.testing.assert_allclose(predictions.sum(axis=1), 1, rtol=1e-5)
+    assert accuracy == pytest.approx(metrics["test_accuracy"])
+    assert loss == pytest.approx(metrics["test_loss"], rel=1e-4)
+    assert metrics["test_accuracy"] > 0.5  # it learned: chance is 0.1
+
+
+def test_metrics_are_those_of_the_predictions(done: Path) -> None:
+    metrics = json.loads((done / "metrics/evaluate.json").read_text())
+    table = pd.read_csv(done / "plots/predictions.csv", dtype={"actual": str, "predicted": str})
+    test = read_split(done / "data/prepared/test")
+    assert table["image"].tolist() == test.names.tolist()
+    assert table["actual"].tolist() == test.labels.astype(str).tolist()
+    assert metrics["test_accuracy"] == accuracy_score(table["actual"], table["predicted"])
+    assert metrics["errors"] == (table["actual"] != table["predicted"]).sum()
+    assert metrics["macro_f1"] == pytest.approx(
+        f1_score(table["actual"], table["predicted"], average="macro")
+    )
+    assert metrics["test_accuracy_low"] < metrics["test_accuracy"] < metrics["test_accuracy_high"]
+    calibration = pd.read_csv(done / "plots/calibration.csv")
+    assert calibration["images"].sum() == len(test)
+    per_class = pd.read_csv(done / "plots/per_class.csv")
+    assert per_class["images"].tolist() == np.bincount(test.labels, minlength=10).tolist()
+
+
+def test_metrics_by_hand() -> None:
+    probabilities = np.array([[0.7, 0.3], [0.1, 0.9], [0.2, 0.8], [0.96, 0.04]], np.float32)
+    labels = np.array([0, 1, 0, 0])
+    split = Split(np.zeros((4, 1, 1, 1)), labels, np.array(list("abcd")))
+    predictions = evaluate.predictions_of(probabilities, split, ["x", "y"])
+    calibration = evaluate.calibration_of(predictions)
+    metrics = evaluate.metrics_of(probabilities, labels, np.array([0.5, np.nan]), calibration)
+    assert metrics["test_loss"] == pytest.approx(log_loss(labels, probabilities.astype(float)))
+    # four bins of one image: |0.7-1|, |0.9-1|, |0.8-0|, |0.96-1|
+    assert metrics["expected_calibration_error"] == pytest.approx((0.3 + 0.1 + 0.8 + 0.04) / 4)
+    # Wilson for 3 of 4, z = 1.959964: (0.75 + z²/8 ± z sqrt(0.75*0.25/4 + z²/64)) / (1 + z²/4)
+    assert metrics["test_accuracy_low"] == pytest.approx(0.300642, abs=1e-6)
+    assert metrics["test_accuracy_high"] == pytest.approx(0.954413, abs=1e-6)
+    assert metrics["errors"] == 1
+    assert metrics["macro_f1"] == 0.5
+
+
+def test_training_curves_and_metrics_agree(done: Path) -> None:
+    curves = pd.read_csv(done / "plots/training.csv")
+    assert curves["epoch"].tolist() == [1, 2, 3]
+    assert curves["train_loss"].is_monotonic_decreasing
+    metrics = json.loads((done / "metrics/train.json").read_text())
+    for name, value in metrics.items():
+        assert curves[name].iloc[-1] == pytest.approx(value, abs=1e-6)
+    validation = read_split(done / "data/prepared/validation")
+    model = keras.models.load_model(done / "models/mnist_cnn_model.h5")
+    found = model.evaluate(validation.images[:] / 255, np.eye(10)[validation.labels], verbose=0)
+    assert found == pytest.approx(
+        [metrics["validation_loss"], metrics["validation_accuracy"]], rel=1e-4
+    )
+
+
+def test_training_is_that_of_keras_fit(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One epoch of the stage ends with the weights that `fit` gives for the same batches."""
+    monkeypatch.chdir(done)
+    # Adam would make much of the last bits of small gradients, in which processors differ.
+    changes = {"optimizer": "sgd", "learning_rate": 0.05}
+    params = read_params(train.TrainParams).model_copy(update=changes)
+    split = read_split(Path("data/prepared/train"))
+    order = np.random.default_rng(0).permutation(len(split))
+    ours, theirs = (train.compiled_model(params, split) for _ in range(2))
+    theirs.set_weights(ours.get_weights())
+    steps = make_steps(ours, params.batch_size, training=True)
+    logs = run_epoch(ours, steps, split, order, params.batch_size, "epoch")
+    history = theirs.fit(
+        split.images[order].astype(np.float32) / 255.0,
+        np.eye(10)[split.labels[order]],
+        batch_size=params.batch_size,
+        shuffle=False,
+        verbose=0,
+    ).history
+    for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    assert logs == pytest.approx({name: values[0] for name, values in history.items()}, rel=1e-4)
+
+
+def test_one_cycle_rises_and_falls(done: Path) -> None:
+    params = read_params(train.TrainParams, done / "params.yaml")
+    params = params.model_copy(
+        update={"schedule": "one_cycle", "learning_rate": 0.5, "epochs": 5, "batch_size": 10}
+    )
+    schedule = train.learning_rate(params, 200)  # 100 steps
+    rates = [float(schedule(step)) for step in range(101)]
+    assert rates[0] == pytest.approx(0.5 / 25)
+    assert max(rates) == rates[30] == pytest.approx(0.5)
+    assert rates[15] == pytest.approx((rates[0] + 0.5) / 2)
+    assert rates[65] == pytest.approx(0.25)
+    assert rates[100] == pytest.approx(0, abs=1e-6)
+    assert rates[:31] == sorted(rates[:31])
+    assert rates[30:] == sorted(rates[30:], reverse=True)
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_a_model_of_any_settings_is_used_as_in_the_notebook(
+    spoilt: Path,
+    dataset: Path,
+    precision: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_params(spoilt, dataset=str(dataset), schedule="one_cycle", precision=precision, epochs=1)
+    define.main()
+    monkeypatch.setattr(cv2, "checkHardwareSupport", lambda _: False)
+    train.main()
+    warned = "warning: precision is mixed_bfloat16" in capsys.readouterr().out
+    assert warned == (precision == "mixed_bfloat16")
+    model = keras.models.load_model(MODEL)
+    monkeypatch.setattr(cv2, "checkHardwareSupport", lambda _: True)
+    train.warn_of_slow_precision(model)
+    assert capsys.readouterr().out == ""
+    probabilities = model.predict(np.zeros((3, 28, 28, 1)), verbose=0)
+    assert probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+    assert len(model.evaluate(np.zeros((3, 28, 28, 1)), np.eye(10)[:3], verbose=0)) == 2
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [("images", "holds 9 images, 100 labels"), ("labels", "holds float64")],
+)
+def test_prepared_arrays_that_do_not_fit_are_refused(
+    done: Path, tmp_path: Path, file: str, message: str
+) -> None:
+    for path in (done / "data/prepared/test").iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    array = np.load(tmp_path / f"{file}.npy")
+    np.save(tmp_path / f"{file}.npy", array[:9] if file == "images" else array.astype(float))
+    with pytest.raises(InputError, match=message):
+        read_split(tmp_path)
+
+
+ARCHITECTURE = "models/architecture.json"
+MODEL = "models/mnist_cnn_model.h5"
+
+
+@pytest.fixture
+def spoilt(done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Copy the finished run, to be spoiled; enter it."""
+    folder = shutil.copytree(done, tmp_path / "spoilt")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def refused(stage: ModuleType, message: str) -> None:
+    """Check that a stage refuses its input and leaves all files as they were."""
+    before = contents(Path())
+    with pytest.raises(InputError, match=message):
+        stage.main()
+    assert contents(Path()) == before
+
+
+def lambda_layer() -> dict:
+    """Return the description of a layer that runs code when it is built."""
+    layer = keras.layers.Lambda(lambda x: x)
+    return keras.saving.serialize_keras_object(layer)
+
+
+FOREIGN = {
+    "Lambda": lambda_layer,
+    "system": lambda: {"module": "os", "class_name": "system", "config": {"command": "touch gone"}},
+    "Dense": lambda: {"module": "elsewhere", "class_name": "Dense", "config": {}},
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_an_architecture_with_a_foreign_class_is_refused(spoilt: Path, name: str) -> None:
+    description = json.loads(Path(ARCHITECTURE).read_text())
+    description["config"]["layers"].insert(1, FOREIGN[name]())
+    Path(ARCHITECTURE).write_text(json.dumps(description))
+    refused(train, f"{ARCHITECTURE} names .*'{name}', which `define` does not write: refused")
+    assert not Path("gone").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"units": 10', '"units": 9', "gives 9 classes, data/prepared holds label 9"),
+        ('"units": 10', '"units": -1', "is not a network that can be read"),
+        ('"relu"', '"nonsense"', "is not a network that can be read"),
+        ("28", "27", "is not a network that can be read"),
+        ("Sequential", "Functional", "no Sequential network"),
+        ("{", "", "is not a network that can be read"),
+    ],
+)
+def test_an_edited_architecture_is_refused(spoilt: Path, old: str, new: str, message: str) -> None:
+    text = Path(ARCHITECTURE).read_text()
+    assert old in text
+    Path(ARCHITECTURE).write_text(text.replace(old, new))
+    refused(train, message)
+
+
+def test_an_architecture_for_other_images_is_refused(spoilt: Path, dataset: Path) -> None:
+    write_params(spoilt, dataset=str(dataset), image_size=20)
+    define.main()
+    refused(train, r"takes images of shape \(None, 20, 20, 1\), data/prepared holds \(None, 28")
+
+
+def test_a_model_file_that_does_not_fit_is_refused(spoilt: Path) -> None:
+    whole = Path(MODEL).read_bytes()
+    for content in (b"", b"no model", whole[: len(whole) // 2], b"\x00" + whole[1:]):
+        Path(MODEL).write_bytes(content)
+        refused(evaluate, f"{MODEL} is not a network that can be read")
+    model = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten()])
+    model.save(MODEL)
+    refused(evaluate, r"mnist_cnn_model.h5 takes \(None, 28, 28, 1\) and gives \(None, 784\)")
+    model.add(keras.layers.Lambda(lambda x: x))
+    model.save(MODEL)
+    refused(evaluate, f"{MODEL} names .*'Lambda', which `define` does not write: refused")
+
+
+def test_arrays_are_never_unpickled(spoilt: Path) -> None:
+    labels = np.array([Path("gone")], dtype=object)
+    np.save("data/prepared/test/labels.npy", labels, allow_pickle=True)
+    refused(evaluate, "labels.npy cannot be read .*Python objects in dtype")
+    np.savez("models/checkpoint.npz", labels, allow_pickle=True)
+    train.main()
+    assert not Path("models/checkpoint.npz").exists()
+
+
+def test_the_average_of_the_weights_is_validated_and_saved(spoilt: Path, dataset: Path) -> None:
+    write_params(spoilt, dataset=str(dataset), ema=0.9, epochs=1, schedule="one_cycle")
+    train.main()
+    model = keras.models.load_model(MODEL)
+    with h5py.File(MODEL) as file:
+        averages = []
+        file["optimizer_weights"].visititems(
+            lambda name, value: averages.append(value[:]) if "average" in name else None
+        )
+    saved = {weight.numpy().tobytes() for weight in model.trainable_variables}
+    assert saved == {average.tobytes() for average in averages}
+    validation = read_split(Path("data/prepared/validation"))
+    loss, accuracy = model.evaluate(
+        validation.images[:] / 255, np.eye(10)[validation.labels], verbose=0
+    )
+    metrics = json.loads(Path("metrics/train.json").read_text())
+    assert accuracy == pytest.approx(metrics["validation_accuracy"])
+    assert loss == pytest.approx(metrics["validation_loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("label_smoothing", 0.1), ("weight_decay", 0.1), ("shift", 2)]
+)
+def test_parameters_of_the_training_change_it(
+    spoilt: Path, dataset: Path, key: str, value: float
+) -> None:
+    before = Path(MODEL).read_bytes()
+    write_params(spoilt, dataset=str(dataset), **{key: value})
+    train.main()
+    assert Path(MODEL).read_bytes() != before
+
+
+def test_a_loss_that_is_not_a_number_stops_training(spoilt: Path, dataset: Path) -> None:
+    write_params(
+        spoilt, dataset=str(dataset), optimizer="sgd", learning_rate=10.0, dense_units=[32] * 10
+    )
+    define.main()
+    refused(train, r"epoch 1/2: the loss is not a finite number at step \d+ of 38; a smaller")
+
+
+def test_greetings_are_dropped_and_warnings_are_not(capfd: pytest.CaptureFixture[str]) -> None:
+    with without_greetings():
+        os.write(2, b"I0000 port.cc:153] oneDNN custom operations are on. You may\n")
+        os.write(2, b"W0000 something is really wrong\n")
+    assert capfd.readouterr().err == "W0000 something is really wrong\n"
