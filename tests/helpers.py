@@ -14,21 +14,12 @@ import numpy as np
 from PIL import Image
 from ruamel.yaml import YAML
 
+from common.params import StageParams
 from review.revision import folder_environment
-from stages.define import DefineParams
-from stages.evaluate import EvaluateParams
-from stages.load import LoadParams
-from stages.train import TrainParams
 
 ROOT = Path(__file__).parent.parent
 yaml = YAML(typ="safe")  # as DVC reads it
 COMMITTED = yaml.load(ROOT / "params.yaml")
-PARAMETERS_OF = {
-    "load": LoadParams,
-    "define": DefineParams,
-    "train": TrainParams,
-    "evaluate": EvaluateParams,
-}
 SMALL = {  # settings with which the whole pipeline takes seconds
     "train_images": 600,
     "validation_images": 100,
@@ -47,8 +38,28 @@ ENVIRONMENT = folder_environment() | {  # as outside of a hook, which may run th
     "GIT_COMMITTER_NAME": "test",
     "GIT_COMMITTER_EMAIL": "test@example.com",
 }
-# This process's import of TensorFlow has set it; what users start begins without it.
+# An import of TensorFlow in this process sets it; what users start begins without it.
 ENVIRONMENT.pop("TF_CPP_MIN_LOG_LEVEL", None)
+# `make test` sets them; a make that a test starts is no part of that one.
+for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
+    ENVIRONMENT.pop(name, None)
+
+
+def __getattr__(name: str) -> dict[str, type[StageParams]]:
+    """Return `PARAMETERS_OF`, the parameter class of each stage by the name of the stage.
+
+    The stages import TensorFlow, which takes seconds: only tests that need the classes wait.
+    """
+    if name != "PARAMETERS_OF":
+        raise AttributeError(name)
+    from stages import define, evaluate, load, train
+
+    return {
+        "load": load.LoadParams,
+        "define": define.DefineParams,
+        "train": train.TrainParams,
+        "evaluate": evaluate.EvaluateParams,
+    }
 
 
 def command(folder: Path, *arguments: str, fails: bool = False) -> str:

@@ -17,7 +17,7 @@ from runs.commands import brought_along, whole_number
 from runs.recipe import read_recipe
 from tests.helpers import ENVIRONMENT, command, commit, dvc, git
 
-MAKE = ("make", "--assume-old", ".venv/installed")
+MAKE = ("make", "--no-print-directory", "--assume-old", ".venv/installed")
 
 
 def make(folder: Path, *words: str, fails: bool = False) -> str:
@@ -219,7 +219,7 @@ def test_seeds_go_on_after_a_power_cut(baseline: Path) -> None:
 def test_the_queue_goes_on_after_a_power_cut(baseline: Path) -> None:
     copied = ("--copy-paths", "own")
     dvc(baseline, "exp", "run", "--queue", *copied, "--name", "queued", "-S", "epochs=40")
-    assert "Started" in make(baseline, "queue", "JOBS=2")
+    make(baseline, "queue", "JOBS=2")
     wait_until_training(baseline)
     assert "queued" not in make(baseline, "queue")  # its worker lives
     cut_power(baseline)

@@ -76,7 +76,7 @@ def test_an_experiment_travels(published: Path, tmp_path: Path) -> None:
 
 def another_processor(folder: Path) -> None:
     """Commit results that differ in their last digits from those of this machine."""
-    lock = yaml.safe_load((folder / "dvc.lock").read_text())
+    lock = yaml.load(folder / "dvc.lock")
     trained = {
         out["path"] for name in ("train", "evaluate") for out in lock["stages"][name]["outs"]
     }
@@ -84,7 +84,7 @@ def another_processor(folder: Path) -> None:
         for entry in stage["deps"] + stage["outs"]:
             if entry["path"] in trained:
                 entry["md5"] = entry["md5"][::-1]
-    (folder / "dvc.lock").write_text(yaml.safe_dump(lock))
+    yaml.dump(lock, folder / "dvc.lock")
     for path in sorted(trained - {"models/mnist_cnn_model.h5"}):
         with (folder / path).open("ab") as file:
             file.write(b"\n")
