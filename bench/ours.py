@@ -25,13 +25,17 @@ def decode(dataset_path: str) -> dict[str, float]:
     """Find and decode all images of a data set, as `load` does."""
     from common.datasets import open_dataset
     from common.decoding_pool import decode_in_processes
-    from stages.load import LoadParams, find_images
+    from common.selection import find_images
+    from stages.load import LoadParams
 
     params = read_params(LoadParams)
     start = time.perf_counter()
     dataset = open_dataset(Path(dataset_path))
-    splits = [find_images(dataset, split, params.classes) for split in ("train", "test")]
-    blocks = decode_in_processes(dataset, np.concatenate(splits), params.image_size, "decode")
+    _, groups = find_images(dataset, params.classes)
+    indices = np.concatenate(list(groups.values()))
+    blocks = decode_in_processes(
+        dataset, indices, params.image_size, params.color_mode, title="decode"
+    )
     images = sum(len(block.images) for block in blocks)
     return {"images_per_second": images / (time.perf_counter() - start)}
 

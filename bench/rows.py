@@ -26,7 +26,12 @@ from bench.folders import Folders, make_stage_folder, yaml
 STAGES = ("load", "define", "train", "evaluate")
 RECIPES = {name: yaml.load(ROOT / f"recipes/{name}.yaml") for name in ("fast", "accurate")}
 DEFAULT_NUMBERS = {"train_images": 10_000, "validation_images": 2000, "test_images": 2000}
-NO_AUGMENTATION = dict.fromkeys(("rotation", "shift", "scale", "shear", "elastic"), 0)
+NO_AUGMENTATION = {
+    **dict.fromkeys(
+        ("rotation", "shift", "scale", "shear", "elastic", "brightness", "contrast"), 0
+    ),
+    "flip": False,
+}
 DEFAULT_EPOCHS = 5
 KERAS_EPOCHS = 8
 
@@ -153,6 +158,14 @@ def memory_of_notebook(folders: Folders) -> Figures:
     return measure_memory(folders.temporary, *command)
 
 
+def photos(folders: Folders, side: str, color_mode: str) -> Figures:
+    """Measure how many photos a second this project (`ours`) or `keras` reads and decodes."""
+    folder = folders.temporary / "photos"
+    if not folder.exists():
+        read_figures(folders.temporary, "bench.photos", "make", folder)
+    return read_figures(folders.temporary, "bench.photos", side, folder, color_mode)
+
+
 ROWS = {
     "1": Row(
         "read and decode 70,000 JPEG files from the archive, images/s, against "
@@ -236,5 +249,20 @@ ROWS = {
         lambda folders, _: train_accurate(folders),
         lambda folders, _: train_accurate(folders, **NO_AUGMENTATION),
         ">= 0.8",
+    ),
+    "10a": Row(
+        "read 2,000 photos of 500x375 in grey, 64x64, images/s, against "
+        "`image_dataset_from_directory`",
+        "images_per_second",
+        lambda folders, _: photos(folders, "ours", "grayscale"),
+        lambda folders, _: photos(folders, "keras", "grayscale"),
+        ">= 1.5",
+    ),
+    "10b": Row(
+        "the same in colour",
+        "images_per_second",
+        lambda folders, _: photos(folders, "ours", "rgb"),
+        lambda folders, _: photos(folders, "keras", "rgb"),
+        ">= 1.9",
     ),
 }

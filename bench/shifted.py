@@ -30,7 +30,7 @@ def read_originals(split: str) -> tuple[np.ndarray, list[str]]:
         names = [name for name in archive.namelist() if name.startswith(f"mnist-jpg/{split}/")]
         images = np.empty((len(names), SIZE, SIZE), np.uint8)
         for index, name in enumerate(names):
-            images[index] = decode(archive.read(name), SIZE)
+            images[index] = decode(archive.read(name), SIZE).pixels[:, :, 0]
     return images, [name.split("/")[2] for name in names]
 
 

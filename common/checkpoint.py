@@ -47,7 +47,11 @@ def fingerprint(parameters: str, files: list[Path]) -> dict[str, str]:
 
 
 def save(
-    path: Path, run: dict[str, str], history: History, variables: list[keras.Variable]
+    path: Path,
+    run: dict[str, str],
+    history: History,
+    variables: list[keras.Variable],
+    best_weights: list[np.ndarray],
 ) -> None:
     """Save the state of a run in place of its earlier state.
 
@@ -61,15 +65,19 @@ def save(
         Loss and accuracy of each finished epoch.
     variables : list of keras.Variable
         Weights, optimizer state and the state of random layers.
+    best_weights : list of ndarray
+        The weights of the best epoch, where they are wanted; otherwise none.
     """
     header = np.frombuffer(json.dumps({"run": run, "history": history}).encode(), np.uint8)
     content = io.BytesIO()
-    np.savez(content, header, *(variable.numpy() for variable in variables))
+    np.savez(content, header, *(variable.numpy() for variable in variables), *best_weights)
     with replacing(path) as partial:
         partial.write_bytes(content.getvalue())
 
 
-def restore(content: bytes, run: dict[str, str], variables: list[keras.Variable]) -> History:
+def restore(
+    content: bytes, run: dict[str, str], variables: list[keras.Variable]
+) -> tuple[History, list[np.ndarray]]:
     """Set the variables to a saved state, if it is one of the same run.
 
     What is found and done is said on the console.
@@ -83,25 +91,29 @@ def restore(content: bytes, run: dict[str, str], variables: list[keras.Variable]
 
     Returns
     -------
-    list of dict
+    history : list of dict
         Loss and accuracy of each finished epoch; none where the run starts anew.
+    best_weights : list of ndarray
+        The weights of the best epoch, if they were saved.
     """
     if not content:
-        return []
+        return [], []
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             header, *values = (file[name] for name in file.files)
         state = json.loads(header.tobytes())
         if state["run"] != run:
             print("train: the checkpoint is that of another run: starting over", flush=True)
-            return []
+            return [], []
         history = state["history"]
+        best_weights = values[len(variables) :]
+        values = values[: len(variables)]
         if [value.shape for value in values] != [tuple(v.shape) for v in variables]:
             raise ValueError("its arrays are of other shapes")
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
     except DAMAGE as error:
         print(f"train: the checkpoint is damaged ({error}): starting over", flush=True)
-        return []
+        return [], []
     print(f"train: going on after epoch {len(history)} of an interrupted run", flush=True)
-    return history
+    return history, best_weights

@@ -1,8 +1,13 @@
 """Find labelled images in a folder or in zip archives.
 
-A data set is a tree ``{train,test}/<class>/<image>``, directly below the folder or archive
-or inside the one folder that it holds. A folder of zip archives is one data set, too: the
-trees of all of them. What counts as an image:
+A data set is a tree of one of two forms, directly below the folder or archive or inside the one
+folder that it holds:
+
+- ``train/<class>/<image>`` and ``test/<class>/<image>``, and ``validation/`` or ``val/`` likewise
+  if there is one. Other folders beside them are left out.
+- ``<class>/<image>``: class folders alone.
+
+A folder of zip archives is one data set, too: the trees of all of them. What counts as an image:
 
 - Files that end in .jpg, .jpeg, .png or .bmp, in any case, at any depth below the class.
 - Hidden files, Thumbs.db, desktop.ini and __MACOSX are left by file managers and are ignored.
@@ -30,7 +35,13 @@ from common import archives
 from common.console import InputError
 from common.decoding import BadImageError
 
-SPLITS = ("train", "test")
+SPLIT_OF_FOLDER = {
+    "train": "train",
+    "validation": "validation",
+    "val": "validation",
+    "test": "test",
+}
+FORMS = "train/<class>/ and test/<class>/, or class folders alone, or zip archives of one of these"
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 IGNORED = re.compile(r"(^|/)(\.|(thumbs\.db|desktop\.ini|__macosx)(/|$))", re.IGNORECASE)
 
@@ -41,10 +52,14 @@ class Dataset(Protocol):
     Attributes
     ----------
     names : list of str
-        ``split/class/...`` for each file below a class, sorted; ignored files left out.
+        Path of each file below a class, sorted; ignored files left out. It begins with
+        ``train/<class>/`` or the like where `has_splits`, otherwise with ``<class>/``.
+    has_splits : bool
+        Whether the data set says which images are for training and which for testing.
     """
 
     names: list[str]
+    has_splits: bool
 
     def read(self, index: int) -> bytes:
         """Return the bytes of ``names[index]``; raise `BadImageError` where that fails."""
@@ -56,11 +71,16 @@ class FolderDataset:
 
     def __init__(self, path: Path) -> None:
         self.root = path
-        if not any((path / split).is_dir() for split in SPLITS):
-            inside = [entry for entry in path.iterdir() if not IGNORED.search(entry.name)]
-            if len(inside) == 1 and inside[0].is_dir():
-                self.root = inside[0]
-        names = [f"{split}/{name}" for split in SPLITS for name in walk(self.root / split)]
+        inside = [entry for entry in path.iterdir() if not IGNORED.search(entry.name)]
+        if len(inside) == 1 and inside[0].is_dir() and inside[0].name not in SPLIT_OF_FOLDER:
+            self.root = inside[0]
+        folders = [folder for folder in SPLIT_OF_FOLDER if (self.root / folder).is_dir()]
+        names = [f"{folder}/{name}" for folder in folders for name in walk(self.root / folder)]
+        self.has_splits = bool(names)
+        if self.has_splits:  # what lies beside these folders is not even looked at
+            names = [name for name in names if is_in_split(name)]
+        else:
+            names = [name for name in walk(self.root) if "/" in name]
         self.stored_names = sorted(names, key=composed)  # as the file system spells them
         self.names = [composed(name) for name in self.stored_names]
         for index in repeated(self.names):
@@ -95,15 +115,18 @@ class ArchiveDataset:
         names: list[str] = []
         places = []
         for number, path in enumerate(paths):
-            names_in_archive, places_in_archive = list_images(path, number)
+            names_in_archive, places_in_archive = list_files(path, number)
             if len(paths) > 1 and not names_in_archive:
                 raise InputError(
-                    f"{path} has no images in train/<class>/ or test/<class>/, as each archive in "
-                    f"{path.parent} must"
+                    f"{path} has no images in class folders, as each archive in {path.parent} must"
                 )
             names += names_in_archive
             places.append(places_in_archive)
-        order = sorted(range(len(names)), key=names.__getitem__)
+        self.has_splits = any(name.split("/", 1)[0] in SPLIT_OF_FOLDER for name in names)
+        chosen = [
+            index for index, name in enumerate(names) if is_in_split(name) or not self.has_splits
+        ]
+        order = sorted(chosen, key=names.__getitem__)
         self.names = [names[index] for index in order]
         self.places = np.concatenate(places)[order]
         for index in repeated(self.names):
@@ -126,8 +149,8 @@ class ArchiveDataset:
             raise BadImageError(f"cannot be read: {error}") from None
 
 
-def list_images(path: Path, number: int) -> tuple[list[str], np.ndarray]:
-    """Return the names of an archive's images, and where they are.
+def list_files(path: Path, number: int) -> tuple[list[str], np.ndarray]:
+    """Return the names of an archive's files in folders, and where they are.
 
     Parameters
     ----------
@@ -162,18 +185,23 @@ def list_images(path: Path, number: int) -> tuple[list[str], np.ndarray]:
                 places += archives.PLACE_STRUCT.pack(number, *place)
     except (zipfile.BadZipFile, ValueError) as error:
         raise InputError(f"{path} is not a whole zip archive: {error}") from None
-    if len(top_folders) == 1 and not top_folders & set(SPLITS):
+    if len(top_folders) == 1 and not top_folders & set(SPLIT_OF_FOLDER):
         prefix = composed(f"{top_folders.pop()}/")
         names = [name.removeprefix(prefix) for name in names]
-    is_image = [name.startswith(("train/", "test/")) and name.count("/") > 1 for name in names]
-    image_places = np.frombuffer(places, archives.PLACE)[is_image]
-    unknown = archives.unknown_compression(set(image_places["f1"].tolist()))
+    is_in_folder = ["/" in name for name in names]
+    file_places = np.frombuffer(places, archives.PLACE)[is_in_folder]
+    unknown = archives.unknown_compression(set(file_places["f1"].tolist()))
     if unknown:
         raise InputError(
             f"{path} is compressed by the method {unknown}, which Python cannot unpack; make the "
             "archive anew with deflate, the usual method, or without compression"
         )
-    return list(itertools.compress(names, is_image)), image_places
+    return list(itertools.compress(names, is_in_folder)), file_places
+
+
+def is_in_split(name: str) -> bool:
+    """Tell whether a file lies in a class folder of a split."""
+    return name.count("/") > 1 and name.split("/", 1)[0] in SPLIT_OF_FOLDER
 
 
 def open_dataset(path: Path) -> Dataset:
@@ -187,7 +215,7 @@ def open_dataset(path: Path) -> Dataset:
     Raises
     ------
     InputError
-        If there is no such path, or it is none of them, or it has no `train` or `test`.
+        If there is no such path, or it is none of them, or it has `train` but no `test`.
     """
     inside = sorted(entry for entry in path.glob("*") if not IGNORED.search(entry.name))
     zips = [entry for entry in inside if entry.suffix.lower() == ".zip" and entry.is_file()]
@@ -206,16 +234,18 @@ def open_dataset(path: Path) -> Dataset:
         dataset = ArchiveDataset([path])
     else:
         raise InputError(
-            f"dataset: {path} does not exist; it must be a folder or zip archive of "
-            "train/<class>/ and test/<class>/, or a folder of such archives"
+            f"dataset: {path} does not exist; it must be a folder or zip archive of {FORMS}"
         )
-    splits = {name.split("/")[0] for name in dataset.names}
-    for split in SPLITS:
+    if not dataset.names:
+        raise InputError(f"dataset: {path} has no images in class folders; it must hold {FORMS}")
+    splits = {name.split("/", 1)[0] for name in dataset.names}
+    for split in ("train", "test") if dataset.has_splits else ():
         if split not in splits:
             raise InputError(
-                f"dataset: {path} has no images in {split}/<class>/; it must hold "
-                "train/<class>/ and test/<class>/, or one folder that does"
+                f"dataset: {path} has no images in {split}/<class>/; it must hold {FORMS}"
             )
+    if {"validation", "val"} <= splits and dataset.has_splits:
+        raise InputError(f"dataset: {path} holds both validation/ and val/; it must hold one")
     return dataset
 
 
@@ -236,7 +266,7 @@ def walk(folder: Path) -> list[str]:
             name.encode()
         except UnicodeEncodeError:
             raise InputError(f"{folder} holds a name that is not UTF-8: {name!r}") from None
-    return [name for name in names if "/" in name]
+    return names
 
 
 def composed(name: str) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 from common.console import InputError, deferring_interrupts, progress
 from common.datasets import Dataset
 from common.decoding import BadImageError, decode
+from common.params import CHANNELS, ColorMode
 
 BLOCK = 1000  # images that are decoded before they are written
 BLOCKS_AHEAD = 3  # for each process: one that it decodes, others that wait
@@ -28,21 +29,24 @@ class DecodedBlock(NamedTuple):
 
     Attributes
     ----------
-    images : ndarray of uint8, shape (n, image_size, image_size)
+    images : ndarray of uint8, shape (n, image_size, image_size, channels)
         Those that could be decoded.
     indices : list of int
         Which they are, as indices of ``dataset.names``.
     problems : list of (int, str)
         Those that could not be decoded, each with the reason.
+    lost_colour : int
+        Number of images that are stored in colour and became grey.
     """
 
     images: np.ndarray
     indices: list[int]
     problems: list[tuple[int, str]]
+    lost_colour: int
 
 
 def decode_in_processes(
-    dataset: Dataset, indices: np.ndarray, image_size: int, what: str
+    dataset: Dataset, indices: np.ndarray, image_size: int, color_mode: ColorMode, title: str
 ) -> Generator[DecodedBlock]:
     """Decode images and show the progress.
 
@@ -54,8 +58,10 @@ def decode_in_processes(
         Which of them, as indices of ``dataset.names``.
     image_size : int
         Height and width wanted, in pixels.
-    what : str
-        What the progress bar is called.
+    color_mode : str
+        ``grayscale`` or ``rgb``.
+    title : str
+        What is going on, for the progress bar.
 
     Yields
     ------
@@ -70,7 +76,7 @@ def decode_in_processes(
     processes = len(os.sched_getaffinity(0))
     try:
         pool = ProcessPoolExecutor(
-            processes, get_context("fork"), start_worker, (dataset, image_size)
+            processes, get_context("fork"), start_worker, (dataset, image_size, color_mode)
         )
     except OSError as error:
         raise InputError(
@@ -79,7 +85,7 @@ def decode_in_processes(
             "gets by `docker run --shm-size=64m`"
         ) from None
     try:
-        with progress(what, len(indices), "images") as bar:
+        with progress(title, len(indices), "images") as bar:
             for block in blocks_of(pool, indices, processes):
                 bar.update(len(block.indices) + len(block.problems))
                 yield block
@@ -114,15 +120,16 @@ class Work(NamedTuple):
 
     dataset: Dataset
     image_size: int
+    color_mode: ColorMode
 
 
 work: Work  # in the processes of the pool alone; `start_worker` sets it
 
 
-def start_worker(dataset: Dataset, image_size: int) -> None:
+def start_worker(dataset: Dataset, image_size: int, color_mode: ColorMode) -> None:
     """Tell a process of the pool what it works on; end it with the process that started it."""
     global work
-    work = Work(dataset, image_size)
+    work = Work(dataset, image_size, color_mode)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits
     Thread(target=end_with_parent, daemon=True).start()
 
@@ -137,14 +144,17 @@ def end_with_parent() -> None:
 
 def decode_block(indices: np.ndarray) -> DecodedBlock:
     """Decode some images of the data set that this process works on."""
-    size = work.image_size
-    images = np.empty((len(indices), size, size), np.uint8)
+    size, channels = work.image_size, CHANNELS[work.color_mode]
+    images = np.empty((len(indices), size, size, channels), np.uint8)
     decoded: list[int] = []
     problems: list[tuple[int, str]] = []
+    lost_colour = 0
     for index in indices.tolist():
         try:
-            images[len(decoded)] = decode(work.dataset.read(index), size)
+            image = decode(work.dataset.read(index), size, work.color_mode)
+            images[len(decoded)] = image.pixels
             decoded.append(index)
+            lost_colour += image.lost_colour
         except BadImageError as error:
             problems.append((index, str(error)))
-    return DecodedBlock(images[: len(decoded)], decoded, problems)
+    return DecodedBlock(images[: len(decoded)], decoded, problems, lost_colour)

@@ -54,11 +54,13 @@ def draw_samples(split: Split, classes: list[str], columns: int, path: Path) -> 
     shown = range(0, len(classes), step)
     factor = max(1, split.images.shape[1] // SAMPLE_PIXELS)
     height, width = (-(-side // factor) for side in split.images.shape[1:3])
-    sheet = np.zeros((len(shown) * height, columns * width), np.uint8)
+    channels = split.images.shape[3]
+    sheet = np.zeros((len(shown) * height, columns * width, channels), np.uint8)
     for row, label in enumerate(shown):
         for column, index in enumerate(np.flatnonzero(split.labels == label)[:columns]):
             cell = np.s_[row * height : (row + 1) * height, column * width : (column + 1) * width]
-            sheet[cell] = Image.fromarray(split.images[index, :, :, 0]).reduce(factor)
+            reduced = np.asarray(Image.fromarray(drawable(split.images[index])).reduce(factor))
+            sheet[cell] = reduced.reshape(height, width, channels)
     title = "Training images by label"
     if step > 1:
         title += f": {len(shown)} of the {len(classes):,} classes, one in {step}"
@@ -67,7 +69,7 @@ def draw_samples(split: Split, classes: list[str], columns: int, path: Path) -> 
     with picture(path, size, fonts, layout="constrained") as figure:
         axes = figure.subplots()
         axes.set_anchor("E" if wider else "C")  # leaves the names the room at the left
-        axes.imshow(sheet, cmap="gray", vmin=0, vmax=255)
+        axes.imshow(drawable(sheet), cmap="gray", vmin=0, vmax=255)
         axes.set(title=title, xticks=[])
         axes.set_yticks((np.arange(len(shown)) + 0.5) * height - 0.5, names[::step], fontsize=14)
         axes.tick_params(length=0)
@@ -202,7 +204,7 @@ def draw_misclassified(
 
     Parameters
     ----------
-    images : ndarray of uint8, shape (n, H, W)
+    images : ndarray of uint8, shape (n, H, W, 1 or 3)
         The images to draw, in order.
     mistakes : DataFrame
         Their ``actual``, ``predicted`` and ``confidence``, from 0 to 1.
@@ -226,7 +228,8 @@ def draw_misclassified(
             left, top = index % columns, index // columns * 1.3
             middle = left + 0.5
             extent = (middle - half, middle + half, top + 1.26, top + 0.34)
-            axes.imshow(image, cmap="gray", vmin=0, vmax=255, extent=extent, aspect="auto")
+            pixels = drawable(image)
+            axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, extent=extent, aspect="auto")
             caption = (
                 f"predicted {drawn[mistake.predicted]} ({mistake.confidence:.0%})\n"
                 f"actual {drawn[mistake.actual]}"
@@ -234,6 +237,11 @@ def draw_misclassified(
             axes.text(middle, top + 0.3, caption, ha="center", va="bottom", fontsize=9)
         axes.set(xlim=(0, columns), ylim=(1.3 * rows, 0))  # a picture is 1 high, its lines 0.3
         figure.suptitle(title)
+
+
+def drawable(image: np.ndarray) -> np.ndarray:
+    """Return an image, (H, W, 1 or 3), as Matplotlib and Pillow take it: a grey one is (H, W)."""
+    return image[:, :, 0] if image.shape[2] == 1 else image
 
 
 @contextmanager

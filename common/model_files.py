@@ -10,20 +10,14 @@ from pathlib import Path
 
 import h5py
 
+from common import layers
 from common.backend import keras
 from common.console import InputError
 
 ADMITTED = {
     "Sequential": "keras",
     "DTypePolicy": "keras",
-    "InputLayer": "keras.layers",
-    "Conv2D": "keras.layers",
-    "BatchNormalization": "keras.layers",
-    "Activation": "keras.layers",
-    "MaxPooling2D": "keras.layers",
-    "Flatten": "keras.layers",
-    "Dropout": "keras.layers",
-    "Dense": "keras.layers",
+    **dict.fromkeys(layers.NAMES, "keras.layers"),
     "GlorotUniform": "keras.initializers",
     "Zeros": "keras.initializers",
     "Ones": "keras.initializers",

@@ -76,8 +76,13 @@ Classes = Annotated[
     BeforeValidator(as_written),
     AfterValidator(composed),
     AfterValidator(different),
-    Field(min_length=2, description="a list of two or more different folder names"),
+    Field(min_length=2),
 ]
+
+ColorMode = Annotated[
+    Literal["grayscale", "rgb"], Field(description="grayscale or rgb")
+]  # fmt: skip
+CHANNELS: dict[ColorMode, int] = {"grayscale": 1, "rgb": 3}
 
 P = TypeVar("P", bound=StageParams)
 

@@ -1,5 +1,6 @@
 """A prepared split on disk: images, labels and names as three .npy files in a folder."""
 
+import json
 import mmap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ class MappedImages:
 
     Parameters
     ----------
-    array : memmap of uint8, shape (N, H, W, 1)
+    array : memmap of uint8, shape (N, H, W, C)
         The images. What was read of a memory map counts as memory of the process until it is
         given back to the system, which is done here at once.
     """
@@ -36,16 +37,42 @@ class MappedImages:
         return images
 
 
+CLASSES = Path("data/prepared/classes.json")
+
+
+def write_classes(path: Path, classes: list[str]) -> None:
+    """Write the names of the classes, by label, one a line."""
+    path.write_text(json.dumps(classes, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_classes(path: Path = CLASSES) -> list[str]:
+    """Read the names of the classes, by label, that `write_classes` wrote.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or it is no list of two or more different names.
+    """
+    try:
+        classes = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}); run `dvc repro load`") from None
+    is_list_of_names = isinstance(classes, list) and all(isinstance(n, str) for n in classes)
+    if not is_list_of_names or not 2 <= len(classes) == len(set(classes)):
+        raise InputError(f"{path} holds no list of class names; run `dvc repro load`")
+    return classes
+
+
 @dataclass(frozen=True)
 class Split:
     """A prepared split, memory-mapped.
 
     Attributes
     ----------
-    images : MappedImages of uint8, shape (N, H, W, 1)
-        Grey levels from 0 to 255.
+    images : MappedImages of uint8, shape (N, H, W, 1 or 3)
+        Grey levels, or red, green and blue; 0 to 255.
     labels : ndarray of int64, shape (N,)
-        Index into `classes`.
+        Index into the names of `read_classes`.
     names : ndarray of str, shape (N,)
         Path of the image below the root of the data set, as ``test/3/18.jpg``.
     """
@@ -102,7 +129,7 @@ class NpyWriter:
 def write_split(
     folder: Path,
     blocks: Iterable[tuple[np.ndarray, list[str], list[int]]],
-    image_size: int,
+    image_shape: tuple[int, int, int],
     name_length: int,
 ) -> int:
     """Write a split; it passes through in blocks and is never held as a whole.
@@ -112,9 +139,9 @@ def write_split(
     folder : Path
         Where to write; it is made.
     blocks : iterable of (ndarray, list of str, list of int)
-        Images, uint8 of shape (n, image_size, image_size), their names and their labels.
-    image_size : int
-        Height and width, in pixels.
+        Images, uint8 of shape (n, H, W, C), their names and their labels.
+    image_shape : tuple of int
+        Height, width and channels.
     name_length : int
         Length of the longest name, in characters.
 
@@ -125,7 +152,7 @@ def write_split(
     """
     folder.mkdir(parents=True)
     with (
-        NpyWriter(folder / "images.npy", np.uint8, (image_size, image_size, 1)) as images,
+        NpyWriter(folder / "images.npy", np.uint8, image_shape) as images,
         NpyWriter(folder / "labels.npy", np.int64) as labels,
         NpyWriter(folder / "names.npy", np.dtype((np.str_, name_length))) as names,
     ):

@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -38,9 +39,20 @@ class LoopParams(AugmentParams):
     seed: Seed
     epochs: int = Field(ge=1, le=10_000, description="a whole number from 1 to 10000")
     batch_size: int = Field(ge=1, le=65_536, description="a whole number from 1 to 65536")
+    class_weight: Literal["none", "balanced"] = Field(description="none or balanced")
+    keep: Literal["last", "best"] = Field(description="last or best")
+    patience: Annotated[int, Field(ge=1)] | None = Field(
+        description="a whole number from 1, or null"
+    )
 
 
-def make_steps(model: keras.Model, batch_size: int, *, training: bool) -> Steps:
+def make_steps(
+    model: keras.Model,
+    batch_size: int,
+    *,
+    training: bool,
+    class_weights: np.ndarray | None = None,
+) -> Steps:
     """Return a function that takes one step of training or validation for each batch.
 
     Parameters
@@ -51,6 +63,8 @@ def make_steps(model: keras.Model, batch_size: int, *, training: bool) -> Steps:
         Images a step, on all devices together.
     training : bool
         Whether it is trained.
+    class_weights : ndarray of float32, shape (classes,), optional
+        How much the loss of an image counts in training, by its label; 1 if not given.
 
     Returns
     -------
@@ -89,14 +103,16 @@ def make_steps(model: keras.Model, batch_size: int, *, training: bool) -> Steps:
             images = images[device::devices_per_machine]
             labels = labels[device::devices_per_machine]
         batch = (tf.cast(images, tf.float32) / 255.0, tf.one_hot(labels, classes))
+        weights = [] if class_weights is None else [tf.gather(class_weights, labels)]
         if training and devices > 1:
-            weight = tf.cast(tf.size(labels) * devices / batch_images, tf.float32)
+            share = tf.cast(tf.size(labels) * devices / batch_images, tf.float32)
+            shared_weights = share * (weights[0] if weights else tf.ones(tf.shape(labels)))
             before = tf.identity(loss_tracker.total)
-            results = keras_step((*batch, tf.fill(tf.shape(labels), weight)))
-            unweighted = tf.math.divide_no_nan(loss_tracker.total - before, weight)
-            loss_tracker.total.assign(before + unweighted)
+            results = keras_step((*batch, shared_weights))
+            unshared = tf.math.divide_no_nan(loss_tracker.total - before, share)
+            loss_tracker.total.assign(before + unshared)
         else:
-            results = keras_step(batch)
+            results = keras_step((*batch, *weights))
         return tf.cast(tf.math.is_finite(results["loss"]), tf.int32)
 
     @tf.function(input_signature=[images_spec, labels_spec, count_spec])
@@ -183,17 +199,59 @@ def averaged_weights(model: keras.Model) -> Iterator[None]:
     model.set_weights(weights)
 
 
+def balanced_weights(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Return a weight for each class, so that all classes together count the same [1]_.
+
+    Parameters
+    ----------
+    labels : ndarray of int64, shape (N,)
+        The labels of all training images.
+    classes : int
+        Number of classes.
+
+    Returns
+    -------
+    ndarray of float32, shape (classes,)
+        ``N / (classes * number of images of the class)``; 0 for a class without an image.
+
+    References
+    ----------
+    .. [1] G. King and L. Zeng, "Logistic regression in rare events data", Political Analysis 9,
+       2001; as scikit-learn's ``class_weight="balanced"``.
+    """
+    images = np.bincount(labels, minlength=classes)
+    weights = np.zeros(classes, np.float32)
+    np.divide(len(labels) / classes, images, out=weights, where=images > 0, casting="unsafe")
+    return weights
+
+
+def best_epoch(history: History) -> int:
+    """Return the number of the epoch with the lowest validation loss, the first of equals."""
+    return 1 + int(np.argmin([row["validation_loss"] for row in history]))
+
+
+def is_stuck(history: History, patience: int | None) -> bool:
+    """Return whether the last `patience` epochs did not lower the validation loss."""
+    if patience is None or not history:
+        return False
+    return len(history) - best_epoch(history) >= patience
+
+
 def fit(
     model: keras.Model,
     params: LoopParams,
     train: Split,
     validation: Split,
     history: History,
-    after_epoch: Callable[[History], None],
+    best_weights: list[np.ndarray],
+    after_epoch: Callable[[History, list[np.ndarray]], None],
 ) -> None:
     """Train for `epochs`, from the epoch on that follows those of `history`.
 
-    With `ema`, the model is validated with the averaged weights and holds them at the end.
+    With `ema`, the model is validated with the averaged weights and holds them at the end. With
+    `patience`, training ends after so many epochs in a row that did not lower the validation
+    loss. With ``keep: best`` the model holds at the end the weights of the epoch of the lowest
+    validation loss [1]_.
 
     Parameters
     ----------
@@ -206,15 +264,31 @@ def fit(
     history : list of dict
         ``epoch``, and ``loss`` and ``accuracy`` of training and validation, for each epoch that
         has ended; it grows.
+    best_weights : list of ndarray
+        With ``keep: best``, the weights of the best epoch of `history`.
     after_epoch : callable
-        Called with `history` after each epoch; of several machines, on the first alone.
+        Called with `history` and the best weights after each epoch; of several machines, on the
+        first alone.
+
+    References
+    ----------
+    .. [1] L. Prechelt, "Early stopping - but when?", in Neural Networks: Tricks of the Trade,
+       Springer, 1998.
     """
     rank, _ = machine_of(model.distribute_strategy)
     separate_random_layers(model)
-    training_steps = make_steps(model, params.batch_size, training=True)
+    class_weights = None
+    if params.class_weight == "balanced":
+        class_weights = balanced_weights(train.labels, model.output_shape[-1])
+    training_steps = make_steps(
+        model, params.batch_size, training=True, class_weights=class_weights
+    )
     validation_steps = make_steps(model, VALIDATION_BATCH, training=False)
     validation_order = np.arange(len(validation))
     for epoch in range(len(history) + 1, params.epochs + 1):
+        if is_stuck(history, params.patience):
+            print(f"train: no better epoch in {params.patience}: the training ends", flush=True)
+            break
         start, title = time.perf_counter(), f"epoch {epoch}/{params.epochs}"
         order = np.random.default_rng([params.seed, epoch]).permutation(len(train))
         rng = np.random.default_rng([params.seed, epoch, 1, rank])
@@ -231,13 +305,18 @@ def fit(
                 VALIDATION_BATCH,
                 f"{title}, validation",
             )
+            validated_weights = model.get_weights() if params.keep == "best" else []
         row: dict[str, float] = {"epoch": epoch}
         row |= {f"train_{name}": value for name, value in trained.items()}
         row |= {f"validation_{name}": value for name, value in validated.items()}
         history.append(row)
+        if best_epoch(history) == epoch:
+            best_weights = validated_weights
         if rank == 0:
-            after_epoch(history)
+            after_epoch(history, best_weights)
             seconds = time.perf_counter() - start
             print(EPOCH_LINE.format(**row, epochs=params.epochs, seconds=seconds), flush=True)
     model.optimizer.finalize_variable_values(model.trainable_variables)
+    if params.keep == "best":
+        model.set_weights(best_weights)
     check_equal_weights(model)

@@ -192,7 +192,7 @@ def pictures(rows: pd.DataFrame, split: Split | None) -> list[Picture]:
     index_of = {} if split is None else {name: index for index, name in enumerate(split.names)}
     return [
         Picture(
-            png="" if split is None else png(split.images[index_of[row.image], :, :, 0]),
+            png="" if split is None else png(split.images[index_of[row.image]]),
             image=row.image,
             actual=row.actual,
             before=row.predicted_before,
@@ -203,9 +203,10 @@ def pictures(rows: pd.DataFrame, split: Split | None) -> list[Picture]:
 
 
 def png(image: NDArray[np.uint8]) -> str:
-    """Return a grey image, uint8 (H, W), as a data URI."""
+    """Return an image, uint8 (H, W, 1 or 3), as a data URI."""
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG", optimize=True)
+    pixels = image[:, :, 0] if image.shape[2] == 1 else image  # Pillow has no third axis for grey
+    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

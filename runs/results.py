@@ -25,7 +25,8 @@ from common.decoding import decode
 from common.figures import draw_misclassified
 from common.outputs import replacing
 from common.pages import replace_between_markers
-from common.params import PARAMS, Classes, ImageSize, StageParams, read_params
+from common.params import PARAMS, Classes, ColorMode, ImageSize, StageParams, read_params
+from common.selection import find_images
 from review.revision import git
 from runs.commands import brought_along
 from runs.recipe import FOLDER, RECIPES, experiment_command, parse_mapping, read_recipe
@@ -43,7 +44,10 @@ class PictureParams(StageParams):
 
     dataset: str = Field(min_length=1, description="the path of a folder or zip archive")
     image_size: ImageSize
-    classes: Classes
+    color_mode: ColorMode
+    classes: Classes | None = Field(
+        description="a list of two or more different folder names, or null for all folders"
+    )
 
 
 def read_rows(path: Path) -> pd.DataFrame:
@@ -167,10 +171,14 @@ def draw_errors_of_every_run() -> None:
     params = read_params(PictureParams)
     dataset = open_dataset(Path(params.dataset))
     index_of = {name: index for index, name in enumerate(dataset.names)}
-    images = [decode(dataset.read(index_of[name]), params.image_size) for name in mistakes.index]
+    classes, _ = find_images(dataset, params.classes)
+    images = [
+        decode(dataset.read(index_of[name]), params.image_size, params.color_mode).pixels
+        for name in mistakes.index
+    ]
     title = f"The {len(images)} test images that every run of `{PICTURED}` gets wrong"
     with replacing(PICTURE) as new_picture:
-        draw_misclassified(np.array(images), mistakes, params.classes, title, new_picture)
+        draw_misclassified(np.array(images), mistakes, classes, title, new_picture)
 
 
 def main() -> None:

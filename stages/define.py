@@ -1,6 +1,6 @@
 """Stage 2, `define`: parameters to an architecture.
 
-Reads   params.yaml
+Reads   params.yaml, data/prepared/classes.json
 Writes  models/architecture.json: the network, untrained, as Keras describes it
         metrics/define.json: number of parameters, multiply-adds for one image
 """
@@ -12,10 +12,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from common import layers
 from common.backend import keras
 from common.console import run
 from common.outputs import replacing, write_json
-from common.params import Classes, ImageSize, StageParams, read_params
+from common.params import CHANNELS, ColorMode, ImageSize, StageParams, read_params
+from common.splits import read_classes
 
 ARCHITECTURE = Path("models/architecture.json")
 METRICS = Path("metrics/define.json")
@@ -29,13 +31,15 @@ Block = Annotated[list[Width], Field(min_length=1, max_length=10)]
 class DefineParams(StageParams):
     """What `define` reads of params.yaml."""
 
-    classes: Classes
+    color_mode: ColorMode
     image_size: ImageSize
     conv_filters: list[Width | Block] = Field(
         max_length=10,
         description="a list of at most 10 whole numbers from 1 to 4096, or lists of them",
     )
     kernel_size: int = Field(ge=1, le=15, description="a whole number of pixels from 1 to 15")
+    padding: Literal["valid", "same"] = Field(description="valid or same")
+    head: Literal["flatten", "average"] = Field(description="flatten or average")
     dense_units: list[Width] = Field(
         max_length=10, description="a list of at most 10 whole numbers from 1 to 4096"
     )
@@ -46,8 +50,9 @@ class DefineParams(StageParams):
     @model_validator(mode="after")
     def _image_outlasts_convolutions(self) -> "DefineParams":
         size = self.image_size
+        lost = self.kernel_size - 1 if self.padding == "valid" else 0
         for index, block in enumerate(blocks(self.conv_filters), start=1):
-            size = (size - len(block) * (self.kernel_size - 1)) // POOL
+            size = (size - len(block) * lost) // POOL
             if size < 1:
                 raise ValueError(
                     f"conv_filters is {self.conv_filters!r}; its item {index}, with kernel_size "
@@ -63,45 +68,54 @@ def blocks(conv_filters: list[Width | Block]) -> list[Block]:
     return [[block] if isinstance(block, int) else block for block in conv_filters]
 
 
-def build_network(params: DefineParams) -> keras.Sequential:
+def build_network(params: DefineParams, classes: int) -> keras.Sequential:
     """Return the untrained network.
 
     Convolution, activation, pooling for each of `conv_filters`, or several convolutions before
-    a pooling where it holds a list; a dense layer for each of `dense_units`; softmax over
-    `classes`.
+    a pooling where it holds a list; then `head`; a dense layer for each of `dense_units`; softmax
+    over the classes.
 
     Parameters
     ----------
     params : DefineParams
-        With ``batch_norm``, batch normalisation [1]_ stands before the activation of each
-        convolution, after its pooling; with ``dropout``, that share [2]_ of the input of each
-        dense layer is dropped in training; with ``mixed_bfloat16``, layers compute in 16 bits
-        and keep their weights in 32 [3]_.
+        With ``padding: same`` a convolution keeps the size of its image, which is filled up
+        with zeros around. With ``batch_norm``, batch normalisation [1]_ stands before the
+        activation of each convolution, after its pooling. With ``head: flatten`` the dense
+        layers see each pixel of what the convolutions leave; with ``average`` they see only the
+        mean of each filter over all pixels [2]_, so that large images need no dense layer of
+        millions of weights. With ``dropout``, that share [3]_ of the input of each dense layer
+        is dropped in training. With ``mixed_bfloat16``, layers compute in 16 bits and keep their
+        weights in 32 [4]_.
+    classes : int
+        Number of classes.
 
     Returns
     -------
     keras.Sequential
-        float32 (N, image_size, image_size, 1) in [0, 1] to float32 (N, classes), rows of
-        which sum to 1.
+        float32 (N, image_size, image_size, channels) in [0, 1] to float32 (N, classes), rows
+        of which sum to 1.
 
     References
     ----------
     .. [1] S. Ioffe and C. Szegedy, "Batch normalization: accelerating deep network training
        by reducing internal covariate shift", ICML 2015.
-    .. [2] N. Srivastava et al., "Dropout: a simple way to prevent neural networks from
+    .. [2] M. Lin, Q. Chen and S. Yan, "Network in network", ICLR 2014.
+    .. [3] N. Srivastava et al., "Dropout: a simple way to prevent neural networks from
        overfitting", JMLR 15, 2014.
-    .. [3] https://keras.io/api/mixed_precision/
+    .. [4] https://keras.io/api/mixed_precision/
     """
     dtype = params.precision
-    layers = [keras.Input((params.image_size, params.image_size, 1), name="image")]
+    image_shape = (params.image_size, params.image_size, CHANNELS[params.color_mode])
+    network = [keras.Input(image_shape, name="image")]
     conv_number = 0
     for pool_number, block in enumerate(blocks(params.conv_filters), start=1):
         for position, filters in enumerate(block, start=1):
             conv_number += 1
-            layers.append(
-                keras.layers.Conv2D(
+            network.append(
+                layers.Conv2D(
                     filters,
                     params.kernel_size,
+                    padding=params.padding,
                     activation=None if params.batch_norm else "relu",
                     use_bias=not params.batch_norm,
                     dtype=dtype,
@@ -109,44 +123,39 @@ def build_network(params: DefineParams) -> keras.Sequential:
                 )
             )
             if position == len(block):
-                layers.append(
-                    keras.layers.MaxPooling2D(POOL, dtype=dtype, name=f"pool_{pool_number}")
-                )
+                network.append(layers.MaxPooling2D(POOL, dtype=dtype, name=f"pool_{pool_number}"))
             if params.batch_norm:  # after pooling: there it has a quarter of the work
-                layers.append(
-                    keras.layers.BatchNormalization(dtype=dtype, name=f"batch_norm_{conv_number}")
+                network.append(
+                    layers.BatchNormalization(dtype=dtype, name=f"batch_norm_{conv_number}")
                 )
-                layers.append(
-                    keras.layers.Activation("relu", dtype=dtype, name=f"relu_{conv_number}")
-                )
-    layers.append(keras.layers.Flatten(dtype=dtype, name="flatten"))
-    dense_widths = [*params.dense_units, len(params.classes)]
+                network.append(layers.Activation("relu", dtype=dtype, name=f"relu_{conv_number}"))
+    if params.head == "flatten":
+        network.append(layers.Flatten(dtype=dtype, name="flatten"))
+    else:
+        network.append(layers.GlobalAveragePooling2D(dtype=dtype, name="average"))
+    dense_widths = [*params.dense_units, classes]
     for dense_number, units in enumerate(dense_widths, start=1):
         if params.dropout:
-            layers.append(
-                keras.layers.Dropout(params.dropout, dtype=dtype, name=f"dropout_{dense_number}")
+            network.append(
+                layers.Dropout(params.dropout, dtype=dtype, name=f"dropout_{dense_number}")
             )
         if dense_number < len(dense_widths):
-            layers.append(
-                keras.layers.Dense(
-                    units, activation="relu", dtype=dtype, name=f"dense_{dense_number}"
-                )
+            network.append(
+                layers.Dense(units, activation="relu", dtype=dtype, name=f"dense_{dense_number}")
             )
-    layers.append(
-        keras.layers.Dense(
-            len(params.classes), activation="softmax", dtype="float32", name="probabilities"
-        )
+    network.append(
+        layers.Dense(classes, activation="softmax", dtype="float32", name="probabilities")
     )
-    return keras.Sequential(layers, name="mnist_cnn")
+    return keras.Sequential(network, name="mnist_cnn")
 
 
 def multiply_adds(model: keras.Sequential) -> int:
     """Count the multiply-adds of the convolutions and dense layers for one image."""
     total = 0
     for layer in model.layers:
-        if isinstance(layer, keras.layers.Conv2D):
+        if isinstance(layer, layers.Conv2D):
             total += math.prod(layer.kernel.shape) * math.prod(layer.output.shape[1:3])
-        elif isinstance(layer, keras.layers.Dense):
+        elif isinstance(layer, layers.Dense):
             total += math.prod(layer.kernel.shape)
     return total
 
@@ -154,7 +163,7 @@ def multiply_adds(model: keras.Sequential) -> int:
 def main() -> None:
     """Run the stage."""
     params = read_params(DefineParams)
-    model = build_network(params)
+    model = build_network(params, len(read_classes()))
     model.summary(line_length=80)
     counts = {"parameters": model.count_params(), "multiply_adds": multiply_adds(model)}
     with replacing(ARCHITECTURE) as architecture, replacing(METRICS) as metrics:

@@ -1,6 +1,7 @@
 """Stage 4, `evaluate`: a model and test arrays to metrics and pictures.
 
-Reads   models/mnist_cnn_model.h5, data/prepared/test, plots/training.csv
+Reads   models/mnist_cnn_model.h5, data/prepared/test, data/prepared/classes.json,
+        plots/training.csv
 Writes  metrics/evaluate.json: loss, accuracy and its 95% interval, errors, F1, calibration
         plots/predictions.csv: a row a test image
         plots/per_class.csv: precision, recall and F1 of each class
@@ -23,8 +24,7 @@ from common.console import InputError, progress, run
 from common.figures import draw_confusion_matrix, draw_curves, draw_misclassified
 from common.model_files import read_model
 from common.outputs import replacing, write_json
-from common.params import Classes, StageParams, read_params
-from common.splits import Split, read_split
+from common.splits import Split, read_classes, read_split
 
 MODEL = Path("models/mnist_cnn_model.h5")
 TEST = Path("data/prepared/test")
@@ -35,12 +35,6 @@ TRAINING = PLOTS / "training.csv"
 BATCH = 500
 BINS = 15  # of the calibration error, as in Guo et al.
 MISTAKES_SHOWN = 24
-
-
-class EvaluateParams(StageParams):
-    """What `evaluate` reads of params.yaml."""
-
-    classes: Classes
 
 
 def predict(model: keras.Model, split: Split) -> np.ndarray:
@@ -179,7 +173,7 @@ def check_fits(model: keras.Model, test: Split, classes: list[str]) -> None:
     expected = (None, *test.images.shape[1:]), (None, len(classes))
     if shapes != expected:
         raise InputError(
-            f"{MODEL} takes {shapes[0]} and gives {shapes[1]}; the test images and `classes` need "
+            f"{MODEL} takes {shapes[0]} and gives {shapes[1]}; the test images and classes need "
             f"{expected[0]} and {expected[1]}; run `dvc repro`"
         )
 
@@ -191,13 +185,12 @@ def draw_mistakes(predictions: pd.DataFrame, test: Split, classes: list[str], pa
     title = "No test image is misclassified"
     if len(mistakes):
         title = f"The most confident {len(shown)} of {len(mistakes)} misclassified test images"
-    images = test.images[shown.index, :, :, 0]
-    draw_misclassified(images, shown, classes, title, path)
+    draw_misclassified(test.images[shown.index], shown, classes, title, path)
 
 
 def main() -> None:
     """Run the stage."""
-    classes = read_params(EvaluateParams).classes
+    classes = read_classes()
     test = read_split(TEST)
     model = read_model(MODEL)
     check_fits(model, test, classes)

@@ -3,22 +3,25 @@
 Reads   the data set that `dataset` names: a folder or zip archive of JPEG, PNG or BMP files, or
         a folder of such archives
 Writes  data/prepared/{train,validation,test}: images, labels and names of each split
+        data/prepared/classes.json: names of the classes, by label
         metrics/load.json: number of images in each split, how many could not be read, and
         how many test images are also training or validation images, pixel by pixel
         plots/samples.png: examples of each class
 
-Validation images are chosen from the training folder first, training images from the rest, test
-images from the test folder. The choice depends on `seed` and the sorted names alone: not on the
-order of a file system, and not on whether it is a folder or an archive.
+Validation images are chosen from the training folder first, unless the data set has a folder for
+them; training images from the rest, test images from the test folder. Where there are class folders
+alone, a fifth of each class is set aside for testing, the same for ever. The choice depends on
+`data_seed` and the sorted names alone: not on the order of a file system, and not on whether it is
+a folder or an archive.
 
 Images pass through in blocks, so that there may be more of them than fit into memory. Of each image
 only its name and its place are kept.
 """
 
 import hashlib
-from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -26,12 +29,21 @@ import numpy as np
 from pydantic import Field
 
 from common.console import InputError, run
-from common.datasets import SUFFIXES, Dataset, open_dataset
+from common.datasets import Dataset, open_dataset
 from common.decoding_pool import BLOCK, DecodedBlock, decode_in_processes
 from common.figures import draw_samples
 from common.outputs import replacing, write_json
-from common.params import Classes, ImageSize, Seed, StageParams, read_params
-from common.splits import read_split, write_split
+from common.params import (
+    CHANNELS,
+    Classes,
+    ColorMode,
+    ImageSize,
+    Seed,
+    StageParams,
+    read_params,
+)
+from common.selection import ALL, Counts, choose_images, find_images, set_test_images_aside
+from common.splits import CLASSES, read_split, write_classes, write_split
 
 PREPARED = Path("data/prepared")
 METRICS = Path("metrics/load.json")
@@ -44,104 +56,37 @@ Count = Annotated[int, Field(ge=1)]
 class LoadParams(StageParams):
     """What `load` reads of params.yaml."""
 
-    seed: Seed
+    data_seed: Seed
     dataset: str = Field(min_length=1, description="the path of a folder or zip archive")
-    classes: Classes
+    classes: Classes | None = Field(
+        description="a list of two or more different folder names, or null for all folders"
+    )
+    color_mode: ColorMode
     image_size: ImageSize
     train_images: Count | None = Field(description="a whole number from 1, or null for all")
-    validation_images: Count = Field(description="a whole number from 1")
+    validation_images: Count | None = Field(description="a whole number from 1, or null for all")
     test_images: Count | None = Field(description="a whole number from 1, or null for all")
     bad_images: Literal["error", "skip"] = Field(description="error or skip")
 
 
-def find_images(dataset: Dataset, split: str, classes: list[str]) -> np.ndarray:
-    """Return which files of a data set are the images of a split.
+@dataclass
+class Report:
+    """What there is to report of the images once all are decoded.
 
-    Folders that `classes` does not name and files that are not images by their suffix are
-    left out, with a line on the console.
-
-    Returns
-    -------
-    ndarray of int64, shape (N,)
-        Indices of ``dataset.names``, ascending.
-
-    Raises
-    ------
-    InputError
-        If a class has no image.
-    """
-    indices = array("q")
-    classes_with_images, other_folders, other_files = set(), set(), []
-    for index, name in enumerate(dataset.names):
-        folder, class_name, _ = name.split("/", 2)
-        if folder != split:
-            continue
-        if class_name not in classes:
-            other_folders.add(class_name)
-        elif not name.lower().endswith(SUFFIXES):
-            other_files.append(name)
-        else:
-            classes_with_images.add(class_name)
-            indices.append(index)
-    if other_folders:
-        names = ", ".join(sorted(other_folders))
-        print(f"load: left out, not in `classes`: {split}/ {names}", flush=True)
-    if other_files:
-        suffixes = ", ".join(SUFFIXES)
-        print(
-            f"load: left out, not {suffixes}: {len(other_files)} files, as {other_files[0]}",
-            flush=True,
-        )
-    missing = [name for name in classes if name not in classes_with_images]
-    if missing:
-        raise InputError(
-            f"dataset: no images in {split}/{missing[0]}/, which `classes` in params.yaml names; "
-            f"{split}/ has {', '.join(sorted(classes_with_images)) or 'none'}"
-        )
-    return np.array(indices, np.int64)
-
-
-def choose_images(params: LoadParams, train: np.ndarray, test: np.ndarray) -> dict[str, np.ndarray]:
-    """Choose the images of each split at random.
-
-    Parameters
+    Attributes
     ----------
-    params : LoadParams
-        `seed` and the number of images wanted for each split.
-    train, test : ndarray of int64
-        All images in the training and the test folder, from `find_images`.
-
-    Returns
-    -------
-    dict of str to ndarray of int64
-        Images for ``train``, ``validation`` and ``test``, in random order. The first two
-        share none. Which images validate does not depend on how many train.
-
-    Raises
-    ------
-    InputError
-        If there are fewer images than asked for.
+    problems : list of str
+        A line for each image that cannot be read: its name and why.
+    lost_colour : int
+        Number of images that are stored in colour and became grey.
     """
-    shuffled = np.random.default_rng([params.seed, 0]).permutation(train)
-    validation, rest = shuffled[: params.validation_images], shuffled[params.validation_images :]
-    shuffled_test = np.random.default_rng([params.seed, 1]).permutation(test)
-    for key, available, description in (
-        ("validation_images", validation, f"train/ has {len(train)}"),
-        ("train_images", rest, f"validation leaves {len(rest)} of train/"),
-        ("test_images", shuffled_test, f"test/ has {len(test)}"),
-    ):
-        wanted = getattr(params, key)
-        if len(available) < (wanted or 1):
-            raise InputError(f"params.yaml: {key} is {wanted or 'null'}, but {description}")
-    return {
-        "train": rest[: params.train_images],
-        "validation": validation,
-        "test": shuffled_test[: params.test_images],
-    }
+
+    problems: list[str] = field(default_factory=list)
+    lost_colour: int = 0
 
 
 def label_blocks(
-    blocks: Iterable[DecodedBlock], dataset: Dataset, classes: list[str], problems: list[str]
+    blocks: Iterable[DecodedBlock], dataset: Dataset, classes: list[str], report: Report
 ) -> Iterator[tuple[np.ndarray, list[str], list[int]]]:
     """Give the images of each block their names and labels.
 
@@ -153,8 +98,8 @@ def label_blocks(
         Where the images are.
     classes : list of str
         Names of the classes, by label.
-    problems : list of str
-        Grows by a line for each image that cannot be read: its name and why.
+    report : Report
+        It grows by what there is to report of the images.
 
     Yields
     ------
@@ -162,10 +107,12 @@ def label_blocks(
         Images, names and labels, as `write_split` takes them.
     """
     label_of = {name: label for label, name in enumerate(classes)}
+    depth = 1 if dataset.has_splits else 0
     for block in blocks:
         names = [dataset.names[index] for index in block.indices]
-        problems += [f"{dataset.names[index]}: {reason}" for index, reason in block.problems]
-        yield block.images, names, [label_of[name.split("/", 2)[1]] for name in names]
+        report.problems += [f"{dataset.names[index]}: {reason}" for index, reason in block.problems]
+        report.lost_colour += block.lost_colour
+        yield block.images, names, [label_of[name.split("/", 2)[depth]] for name in names]
 
 
 def report_problems(problems: list[str], images: int, bad_images: str) -> None:
@@ -213,36 +160,53 @@ def main() -> None:
     """Run the stage."""
     params = read_params(LoadParams)
     dataset = open_dataset(Path(params.dataset))
-    train = find_images(dataset, "train", params.classes)
-    test = find_images(dataset, "test", params.classes)
-    splits = choose_images(params, train, test)
+    classes, groups = find_images(dataset, params.classes)
+    if ALL in groups:
+        groups = set_test_images_aside(dataset, groups[ALL])
+    wanted = Counts(params.train_images, params.validation_images, params.test_images)
+    splits = choose_images(groups, wanted, params.data_seed)
+    image_shape = (params.image_size, params.image_size, CHANNELS[params.color_mode])
     counts: dict[str, int] = {}
-    problems: list[str] = []
+    report = Report()
     with ExitStack() as outputs:
         folders = {split: outputs.enter_context(replacing(PREPARED / split)) for split in splits}
         for split, indices in splits.items():
-            blocks = outputs.enter_context(
-                closing(decode_in_processes(dataset, indices, params.image_size, f"load: {split}"))
+            decoded = outputs.enter_context(
+                closing(
+                    decode_in_processes(
+                        dataset, indices, params.image_size, params.color_mode, f"load: {split}"
+                    )
+                )
             )
-            labelled = label_blocks(blocks, dataset, params.classes, problems)
+            labelled = label_blocks(decoded, dataset, classes, report)
             longest_name = max(len(dataset.names[index]) for index in indices)
-            counts[split] = write_split(folders[split], labelled, params.image_size, longest_name)
+            counts[split] = write_split(folders[split], labelled, image_shape, longest_name)
             print(f"load: {split}, {counts[split]:,} images", flush=True)
-        report_problems(problems, sum(map(len, splits.values())), params.bad_images)
+        report_problems(report.problems, sum(map(len, splits.values())), params.bad_images)
         for split in splits:
             if not counts[split]:
                 raise InputError(f"not one of the {split} images can be read")
         duplicates = count_seen_in_training(folders)
+        if report.lost_colour:
+            print(
+                f"load: {report.lost_colour:,} images are stored in colour and became grey; "
+                "`color_mode: rgb` in params.yaml keeps the colours",
+                flush=True,
+            )
         if duplicates:
             print(f"load: warning: {duplicates} test images are also in train/", flush=True)
         draw_samples(
             read_split(folders["train"]),
-            params.classes,
+            classes,
             SAMPLES_A_CLASS,
             outputs.enter_context(replacing(SAMPLES)),
         )
+        write_classes(outputs.enter_context(replacing(CLASSES)), classes)
         metrics = {f"{split}_images": count for split, count in counts.items()}
-        metrics |= {"skipped_images": len(problems), "test_images_seen_in_training": duplicates}
+        metrics |= {
+            "skipped_images": len(report.problems),
+            "test_images_seen_in_training": duplicates,
+        }
         write_json(outputs.enter_context(replacing(METRICS)), metrics)
 
 

@@ -2,7 +2,7 @@
 
 Reads   data/prepared/{train,validation}, models/architecture.json
 Writes  models/mnist_cnn_model.h5: the trained, compiled model
-        metrics/train.json: loss and accuracy after the last epoch
+        metrics/train.json: loss and accuracy after the epoch whose weights the model holds
         plots/training.csv: the same after every epoch, written as each epoch ends
 
 The order of the batches, and how augmentation changes their images, are functions of `seed` and
@@ -21,6 +21,7 @@ from typing import Literal
 
 import cv2
 import h5py
+import numpy as np
 from pydantic import Field
 
 from common import checkpoint
@@ -32,7 +33,7 @@ from common.model_files import read_architecture
 from common.outputs import remove, replacing, restoring, write_json
 from common.params import read_params
 from common.splits import Split, read_split
-from common.training_loop import LoopParams, fit
+from common.training_loop import LoopParams, best_epoch, fit
 from common.workers import losing_none, meet, read_cluster
 
 PREPARED = Path("data/prepared")
@@ -186,28 +187,29 @@ def main() -> None:
         model = compiled_model(params, train)
     warn_of_slow_precision(model)
     variables = [*model.variables, *model.optimizer.variables]
-    history = checkpoint.restore(state, fingerprint, variables)
+    history, best_weights = checkpoint.restore(state, fingerprint, variables)
 
-    def keep(history: History) -> None:
-        checkpoint.save(CHECKPOINT, fingerprint, history, variables)
+    def keep_state(history: History, best_weights: list[np.ndarray]) -> None:
+        checkpoint.save(CHECKPOINT, fingerprint, history, variables, best_weights)
         write_table(TRAINING, history)
 
     if not cluster.is_chief:
         with losing_none(cluster):
-            fit(model, params, train, validation, history, keep)
+            fit(model, params, train, validation, history, best_weights, keep_state)
         return
     with restoring(TRAINING):
         try:
             with losing_none(cluster):
-                fit(model, params, train, validation, history, keep)
+                fit(model, params, train, validation, history, best_weights, keep_state)
         except InputError:
             remove(CHECKPOINT)  # to go on from it would end in the same way
             raise
-        last = {name: value for name, value in history[-1].items() if name != "epoch"}
+        kept = history[best_epoch(history) - 1 if params.keep == "best" else -1]
+        numbers = {name: value for name, value in kept.items() if name != "epoch"}
         with replacing(MODEL) as model_file, replacing(METRICS) as metrics_file:
             write_table(TRAINING, history)
             save(model, model_file)
-            write_json(metrics_file, last)
+            write_json(metrics_file, numbers)
     remove(CHECKPOINT)
 
 

@@ -20,6 +20,7 @@ from review.revision import folder_environment
 ROOT = Path(__file__).parent.parent
 yaml = YAML(typ="safe")  # as DVC reads it
 COMMITTED = yaml.load(ROOT / "params.yaml")
+STAGES = ("load", "define", "train", "evaluate")
 SMALL = {  # settings with which the whole pipeline takes seconds
     "train_images": 600,
     "validation_images": 100,
@@ -46,19 +47,18 @@ for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
 
 
 def __getattr__(name: str) -> dict[str, type[StageParams]]:
-    """Return `PARAMETERS_OF`, the parameter class of each stage by the name of the stage.
+    """Return `PARAMETERS_OF`, the parameter class of each stage that has one, by its name.
 
     The stages import TensorFlow, which takes seconds: only tests that need the classes wait.
     """
     if name != "PARAMETERS_OF":
         raise AttributeError(name)
-    from stages import define, evaluate, load, train
+    from stages import define, load, train
 
     return {
         "load": load.LoadParams,
         "define": define.DefineParams,
         "train": train.TrainParams,
-        "evaluate": evaluate.EvaluateParams,
     }
 
 

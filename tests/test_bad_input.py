@@ -19,6 +19,7 @@ from tests.helpers import ADMITTED, GREY, TOO_LARGE, archive_of, contents, encod
 
 ALL = {"train_images": None, "test_images": None}
 KINDS = ("folder", "archive")
+NAMED = "which `classes` in params.yaml names"
 
 
 @pytest.fixture
@@ -158,9 +159,9 @@ def one_more(digits: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (without("train/4"), "no images in train/4/, which `classes` in params.yaml names; train/"),
-        (emptied, "no images in train/4/, which `classes` in params.yaml names; train/ has 0, 1"),
-        (without("test/4"), "no images in test/4/, which `classes` in params.yaml names; test/"),
+        (without("train/4"), f"no images in train/4/, {NAMED}; train/ has 0, 1, 2, 3, 5"),
+        (emptied, f"no images in train/4/, {NAMED}; train/ has 0, 1, 2, 3, 5"),
+        (without("test/4"), f"no images in test/4/, {NAMED}; test/ has 0, 1, 2, 3, 5"),
         (without("test"), "has no images in test/<class>/; it must hold"),
         (without("train"), "has no images in train/<class>/; it must hold"),
     ],
@@ -170,7 +171,9 @@ def test_a_class_or_split_that_is_missing_is_named(
 ) -> None:
     spoil(digits)
     with pytest.raises(InputError, match=message):
-        run_load(digits, kind)
+        run_load(digits, kind, classes=list("0123456789"))
+    with pytest.raises(InputError, match=message.replace(NAMED, "a class of another folder")):
+        run_load(digits, kind, classes=None)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -179,7 +182,7 @@ def test_a_folder_that_is_no_class_is_left_out_and_named(
 ) -> None:
     expected = run_load(digits, kind)
     one_more(digits)
-    assert run_load(digits, kind) == expected
+    assert run_load(digits, kind, classes=list("0123456789")) == expected
     assert "load: left out, not in `classes`: train/ 10" in capsys.readouterr().out
 
 

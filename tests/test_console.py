@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from common.splits import CLASSES, write_classes
 from tests.helpers import ENVIRONMENT, ROOT, contents, dvc, git, hear_ctrl_c, write_params, yaml
 
 IMPORTABLE = ENVIRONMENT | {"PYTHONPATH": str(ROOT)}
@@ -134,6 +135,9 @@ def test_without_a_git_identity_dvc_says_so_where_it_needs_one(
 def test_standard_streams_may_be_closed_or_full(
     workspace: Path, stage: str, redirection: str, status: int, errors: str
 ) -> None:
+    if stage == "define":
+        Path("data/prepared").mkdir(parents=True)
+        write_classes(CLASSES, ["0", "1"])
     shell = f"{sys.executable} -m stages.{stage} {redirection}; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(
         ["bash", "-c", shell], cwd=workspace, env=IMPORTABLE, capture_output=True, text=True

@@ -71,7 +71,7 @@ def draw_all(classes: list[str], folder: Path) -> None:
     draw_confusion_matrix(matrix, classes, folder / "confusion_matrix.png")
     mistakes = pd.DataFrame({"actual": classes, "predicted": classes[::-1], "confidence": 0.9})[:24]
     draw_misclassified(
-        images[: len(mistakes), :, :, 0], mistakes, classes, "Title", folder / "misclassified.png"
+        images[: len(mistakes)], mistakes, classes, "Title", folder / "misclassified.png"
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import ROOT, git
+from tests.helpers import ROOT, STAGES, git
 
 MAY_IMPORT = {
     "stages": {"common"},
@@ -21,7 +21,7 @@ FILES = [
     for name in git(ROOT, "ls-files", "--cached", "--others", "--exclude-standard").splitlines()
     if name.endswith(".py") and (ROOT / name).exists()
 ]
-STAGE_FILES = {f"stages/{stage}.py" for stage in ("load", "define", "train", "evaluate")}
+STAGE_FILES = {f"stages/{stage}.py" for stage in STAGES}
 STAGE_LINES = 250  # what can be read in one sitting
 
 

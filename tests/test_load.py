@@ -19,6 +19,7 @@ from common import decoding_pool
 from common.console import InputError
 from common.datasets import open_dataset
 from common.decoding import decode
+from common.selection import find_images
 from common.splits import read_split, write_split
 from stages import load
 from tests.helpers import ENVIRONMENT, ROOT, archive_of, contents, write_params
@@ -64,7 +65,7 @@ def test_splits_are_what_was_asked_for(workspace: Path, dataset: Path) -> None:
         ]:
             assert path.startswith(f"{folder}/{label}/")
             file = decode((dataset / str(path)).read_bytes(), 28)
-            assert (image[:, :, 0] == file).all()
+            assert (image == file.pixels).all()
     assert not set(splits["train"].names) & set(splits["validation"].names)
     assert Path("plots/samples.png").read_bytes().startswith(b"\x89PNG")
 
@@ -100,11 +101,15 @@ def test_folder_and_archives_give_the_same_bytes(
     assert all(other == found[0] for other in found)
 
 
-def test_seed_changes_the_draw_and_train_images_does_not_change_validation(
+def test_data_seed_changes_the_choice_and_train_images_does_not_change_validation(
     workspace: Path, dataset: Path
 ) -> None:
     names = {}
-    for key, changes in {"as is": {}, "seed": {"seed": 1}, "less": {"train_images": 50}}.items():
+    for key, changes in {
+        "as is": {},
+        "seed": {"data_seed": 1},
+        "less": {"train_images": 50},
+    }.items():
         write_params(workspace, dataset=str(dataset), **changes)
         load.main()
         names[key] = {s: read_split(Path("data/prepared", s)).names.tolist() for s in SPLITS}
@@ -144,13 +149,19 @@ def test_what_cannot_be_drawn_is_said_and_earlier_results_stay(
     (several["cut off"] / "1.zip").write_bytes((several["cut off"] / "0.zip").read_bytes()[:-99])
     for changes, message in (
         ({"dataset": "nowhere"}, "dataset: nowhere does not exist"),
-        ({"dataset": str(workspace / "plots")}, "has no images in train/<class>/"),
+        ({"dataset": str(workspace / "plots")}, "has no images in class folders; it must"),
         ({"dataset": "params.yaml"}, "params.yaml is not a whole zip archive"),
-        ({"dataset": str(empty)}, "no images in test/7/, which `classes`"),
+        (
+            {"dataset": str(empty)},
+            "no images in test/7/, a class of another folder; test/ has 0, 1, ",
+        ),
         ({"dataset": str(damaged)}, r"100 of 800 images cannot be read:\n  test/"),
         ({"dataset": "mixed"}, "mixed holds the zip archive 0.zip beside the folder train; it"),
         ({"dataset": "twice"}, "twice/1.zip and twice/3.zip hold more than one 'test/0/1"),
-        ({"dataset": "hollow"}, "hollow/3.zip has no images in train/<class>/ or test/<class>/"),
+        (
+            {"dataset": "hollow"},
+            "hollow/3.zip has no images in class folders, as each archive in hollow must",
+        ),
         ({"dataset": "cut off"}, "cut off/1.zip is not a whole zip archive"),
         ({"test_images": 451}, r"params.yaml: test_images is 451, but test/ has 450"),
         ({"train_images": 1248}, "train_images is 1248, but validation leaves 1247 of train/"),
@@ -251,9 +262,9 @@ def memory_of_files() -> int:
 
 
 def test_what_was_read_of_a_split_leaves_memory_again(tmp_path: Path) -> None:
-    block = np.ones((10_000, 28, 28), np.uint8), ["a.jpg"] * 10_000, [0] * 10_000
+    block = np.ones((10_000, 28, 28, 1), np.uint8), ["a.jpg"] * 10_000, [0] * 10_000
     split = tmp_path / "split"
-    write_split(split, [block] * 6, 28, len("a.jpg"))
+    write_split(split, [block] * 6, (28, 28, 1), len("a.jpg"))
     images, before = read_split(split).images, memory_of_files()
     chosen = np.random.default_rng(0).permutation(len(images))
     for start in range(0, len(images), 10_000):
@@ -285,8 +296,8 @@ def test_any_tree_is_a_data_set_or_refused(empty_folder: Path, tree: list[str]) 
     for path in (root, archive_of(root, empty_folder / "tree.zip")):
         try:
             dataset = open_dataset(path)
-            images = [load.find_images(dataset, split, ["0"]) for split in ("train", "test")]
-            found.append([dataset.names[number] for split in images for number in split])
+            _, groups = find_images(dataset, None)
+            found.append({s: [dataset.names[i] for i in groups[s]] for s in sorted(groups)})
         except InputError as error:
             found.append(str(error).replace(str(path), "DATASET"))
     assert found[0] == found[1]

@@ -30,6 +30,8 @@ SETTINGS = {
     "label_smoothing": 0.1,
     "weight_decay": 0.01,
     "ema": 0.9,
+    "color_mode": "rgb",
+    "class_weight": "balanced",
 }
 WRITTEN = ("models/mnist_cnn_model.h5", "metrics/train.json", "plots/training.csv")
 # Runs `train` where TensorFlow sees three processors, which stand in for three GPUs.
@@ -108,9 +110,22 @@ def alone(prepared: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def together(repository: Path, dataset: Path) -> Path:
+def uneven(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a data set in which the digits from 5 on are a third as frequent as the others."""
+    folder = tmp_path_factory.mktemp("uneven")
+    for digit in range(10):
+        for split in ("train", "test"):
+            (folder / split / str(digit)).mkdir(parents=True)
+            images = sorted((dataset / split / str(digit)).iterdir())
+            for image in images[:: 1 if digit < 5 else 3]:
+                (folder / split / str(digit) / image.name).symlink_to(image)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def together(repository: Path, uneven: Path) -> Path:
     """Train with `make cluster` in a copy of the repository; return where."""
-    write_params(repository, dataset=str(dataset), **SETTINGS)
+    write_params(repository, dataset=str(uneven), **SETTINGS)
     make = ("make", "--assume-old", ".venv/installed", "cluster", "WORKERS=2")
     output = command(repository, *make)
     weights = [line.split()[-1] for line in output.splitlines() if "the same weights" in line]

@@ -13,21 +13,23 @@ from hypothesis import strategies as st
 
 from common.console import InputError
 from common.params import read_params
-from stages.evaluate import EvaluateParams
 from stages.load import LoadParams
 from stages.train import TrainParams
-from tests.helpers import COMMITTED, PARAMETERS_OF, ROOT, commit, dvc, yaml
+from tests.helpers import COMMITTED, PARAMETERS_OF, ROOT, STAGES, commit, dvc, yaml
 
 
 def test_dvc_yaml_declares_what_the_stages_read() -> None:
     stages = yaml.load(ROOT / "dvc.yaml")["stages"]
-    assert set(stages) == set(PARAMETERS_OF)
+    assert set(stages) == set(STAGES)
+    assert "params" not in stages["evaluate"]
     for name, model in PARAMETERS_OF.items():
         assert set(stages[name]["params"]) == set(model.model_fields)
     assert set(COMMITTED) == {key for model in PARAMETERS_OF.values() for key in model.model_fields}
 
 
+NULL_IS_ALLOWED = {"classes", "train_images", "validation_images", "test_images", "patience"}
 WRONG = [
+    ("data_seed", 2**32, "from 0 to 4294967295"),
     ("seed", -1, "from 0 to 4294967295"),
     ("seed", 2**32, "from 0 to 4294967295"),
     ("dataset", "", "path of a folder or zip archive"),
@@ -35,7 +37,16 @@ WRONG = [
     ("classes", ["0", "0"], "two or more different folder names"),
     ("image_size", 0, "pixels from 1 to 1024"),
     ("train_images", 0, "whole number from 1, or null"),
-    ("validation_images", None, "whole number from 1"),
+    ("validation_images", 0, "whole number from 1, or null"),
+    ("color_mode", "gray", "grayscale or rgb"),
+    ("padding", "full", "valid or same"),
+    ("head", "max", "flatten or average"),
+    ("class_weight", "auto", "none or balanced"),
+    ("keep", "first", "last or best"),
+    ("patience", 0, "whole number from 1, or null"),
+    ("flip", 1, "true or false"),
+    ("brightness", 1.1, "from 0 to 1"),
+    ("contrast", -0.1, "from 0 to 1"),
     ("test_images", "many", "whole number from 1, or null"),
     ("conv_filters", [32, 0], "whole numbers from 1 to 4096"),
     ("conv_filters", [8, 8, 8, 8], "at most 3"),
@@ -93,7 +104,7 @@ def test_a_missing_or_null_key_is_named(tmp_path: Path, key: str) -> None:
             with pytest.raises(InputError, match=f"{key} is missing; it must be "):
                 read_params(model, path)
             yaml.dump(COMMITTED | {key: None}, path)
-            if key not in ("train_images", "test_images"):
+            if key not in NULL_IS_ALLOWED:
                 with pytest.raises(InputError, match=f"{key} is None; it must be "):
                     read_params(model, path)
 
@@ -178,12 +189,11 @@ def test_a_class_that_yaml_reads_as_no_text_is_to_be_put_in_quotes(
     tmp_path: Path, name: str
 ) -> None:
     path = tmp_path / "params.yaml"
-    for model in (LoadParams, EvaluateParams):
-        path.write_text(changed_text("classes", f"[cat, {name}]"))
-        with pytest.raises(InputError, match=re.escape(f"classes: {name} without quotes is read")):
-            read_params(model, path)
-        path.write_text(changed_text("classes", f'[cat, "{name}"]'))
-        assert read_params(model, path).classes == ["cat", name]
+    path.write_text(changed_text("classes", f"[cat, {name}]"))
+    with pytest.raises(InputError, match=re.escape(f"classes: {name} without quotes is read")):
+        read_params(LoadParams, path)
+    path.write_text(changed_text("classes", f'[cat, "{name}"]'))
+    assert read_params(LoadParams, path).classes == ["cat", name]
 
 
 def test_folders_are_found_by_any_name_given_to_dvc(repository: Path, dataset: Path) -> None:
@@ -196,12 +206,12 @@ def test_folders_are_found_by_any_name_given_to_dvc(repository: Path, dataset: P
     dvc(repository, "exp", "run", "--set-param", "dataset=named", "--set-param", classes, "load")
     params = repository / "params.yaml"
     assert read_params(LoadParams, params).classes == names
-    text = re.sub("(?m)^seed:.*", "seed: 052", params.read_text())
+    text = re.sub("(?m)^data_seed:.*", "data_seed: 052", params.read_text())
     params.write_text(re.sub("(?m)^validation_images:.*", "validation_images: 010", text))
     dvc(repository, "repro", "load")
     recorded = yaml.load(repository / "dvc.lock")["stages"]["load"]["params"]["params.yaml"]
     assert recorded["classes"] == names
-    assert recorded["seed"] == read_params(LoadParams, params).seed == 52
+    assert recorded["data_seed"] == read_params(LoadParams, params).data_seed == 52
     counts = json.loads((repository / "metrics/load.json").read_text())
     assert recorded["validation_images"] == counts["validation_images"] == 10
 

@@ -56,7 +56,8 @@ def test_only_what_changed_is_run(reproduced: Path, dataset: Path) -> None:
     for changes, expected in (
         ({"epochs": 1}, ["train", "evaluate"]),
         ({"dense_units": [8]}, ["define", "train", "evaluate"]),
-        ({"seed": 7}, ["load", "train", "evaluate"]),
+        ({"seed": 7}, ["train", "evaluate"]),
+        ({"data_seed": 7}, ["load", "train", "evaluate"]),
     ):
         so_far |= changes
         write_params(reproduced, dataset=str(dataset), **so_far)

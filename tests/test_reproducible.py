@@ -30,6 +30,12 @@ RANDOM = {
     "ema": 0.9,
     "rotation": 10,
     "elastic": 0.5,
+    "flip": True,
+    "brightness": 0.1,
+    "contrast": 0.2,
+    "class_weight": "balanced",
+    "keep": "best",
+    "patience": 2,
 }
 STAGES = ("load", "define", "train", "evaluate")
 KILLS = 20
@@ -256,7 +262,8 @@ def test_a_full_disk_is_one_line_and_keeps_what_was(
     shutil.copytree(whole, folder)
 
     def full() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        # Enough for the code that TensorFlow writes to a temporary file, for no output but text.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
 
     done = run(folder, stage, preexec_fn=full)
     assert done.returncode == 1

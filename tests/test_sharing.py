@@ -179,7 +179,7 @@ def test_stages_replace_outputs_that_are_links_into_a_shared_cache(
     dvc(mine, "checkout")
     images = mine / "data/prepared/train/images.npy"
     assert images.is_symlink() if link == "symlink" else images.stat().st_nlink > 1
-    dvc(mine, "exp", "run", "-S", "seed=7", "load")
+    dvc(mine, "exp", "run", "-S", "data_seed=7", "load")
     assert contents(mine / "data/prepared") != contents(published / "data/prepared")
     git(mine, "reset", "--quiet", "--hard")
     dvc(mine, "checkout")

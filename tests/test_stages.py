@@ -13,18 +13,19 @@ import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
+from common import checkpoint
 from common.backend import keras, without_greetings
 from common.console import InputError
 from common.params import read_params
 from common.splits import Split, read_split
-from common.training_loop import make_steps, run_epoch
+from common.training_loop import balanced_weights, is_stuck, make_steps, run_epoch
 from stages import define, evaluate, load, train
 from tests.helpers import ROOT, contents, write_params
 
 
 def test_default_architecture_is_that_of_the_notebook() -> None:
     params = read_params(define.DefineParams, ROOT / "params.yaml")
-    model = define.build_network(params)
+    model = define.build_network(params, classes=10)
     notebook = keras.Sequential(
         [
             keras.Input((28, 28, 1)),
@@ -51,14 +52,14 @@ def test_every_parameter_of_the_architecture_shapes_it() -> None:
         params.model_copy(
             update={
                 "image_size": 20,
-                "classes": ["a", "b", "c"],
                 "conv_filters": [4],
                 "kernel_size": 5,
                 "dense_units": [],
                 "dropout": 0.5,
                 "batch_norm": True,
             }
-        )
+        ),
+        classes=3,
     )
     assert [layer.name for layer in model.layers] == [
         "conv_1",
@@ -77,7 +78,8 @@ def test_every_parameter_of_the_architecture_shapes_it() -> None:
 
 def test_a_list_of_filters_is_convolutions_before_one_pooling() -> None:
     params = read_params(define.DefineParams, ROOT / "params.yaml")
-    model = define.build_network(params.model_copy(update={"conv_filters": [[4, 8], 2]}))
+    params = params.model_copy(update={"conv_filters": [[4, 8], 2]})
+    model = define.build_network(params, classes=10)
     names = ["conv_1", "conv_2", "pool_1", "conv_3", "pool_2", "flatten"]
     assert [layer.name for layer in model.layers][:6] == names
     assert model.get_layer("pool_2").output.shape == (None, 5, 5, 2)  # 28, 26, 24, 12, 10, 5
@@ -371,3 +373,111 @@ def test_greetings_are_dropped_and_warnings_are_not(capfd: pytest.CaptureFixture
         os.write(2, b"I0000 port.cc:153] oneDNN custom operations are on. You may\n")
         os.write(2, b"W0000 something is really wrong\n")
     assert capfd.readouterr().err == "W0000 something is really wrong\n"
+
+
+def test_balanced_weights_let_each_class_count_the_same() -> None:
+    labels = np.array([0] * 6 + [1] * 3 + [3])
+    weights = balanced_weights(labels, 4)
+    assert weights.tolist() == pytest.approx([10 / (4 * 6), 10 / (4 * 3), 0, 10 / 4])
+    sums = np.bincount(labels, weights[labels], minlength=4)
+    np.testing.assert_allclose(sums[[0, 1, 3]], 10 / 4)
+
+
+def test_class_weights_weigh_the_loss_as_keras_does(
+    done: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(done)
+    changes = {"optimizer": "sgd", "learning_rate": 0.05}
+    params = read_params(train.TrainParams).model_copy(update=changes)
+    split = read_split(Path("data/prepared/train"))
+    ours, theirs = (train.compiled_model(params, split) for _ in range(2))
+    theirs.set_weights(ours.get_weights())
+    weights = np.linspace(0.2, 3, 10, dtype=np.float32)
+    order = np.arange(len(split))
+    steps = make_steps(ours, params.batch_size, training=True, class_weights=weights)
+    run_epoch(ours, steps, split, order, params.batch_size, "epoch")
+    theirs.fit(
+        split.images[:].astype(np.float32) / 255.0,
+        np.eye(10)[split.labels],
+        batch_size=params.batch_size,
+        shuffle=False,
+        verbose=0,
+        class_weight=dict(enumerate(weights.tolist())),
+    )
+    for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_patience_counts_the_epochs_since_the_best() -> None:
+    history = [{"validation_loss": loss} for loss in (0.5, 0.3, 0.4, 0.3)]
+    assert is_stuck(history, 2)
+    assert not is_stuck(history, 3)
+    assert not is_stuck(history[:2], 1)
+    assert not is_stuck(history, None)
+    assert not is_stuck([], 1)
+
+
+UNSTEADY = {  # the validation loss soon rises again
+    "epochs": 30,
+    "learning_rate": 0.02,
+    "patience": 2,
+    "keep": "best",
+    "train_images": 100,
+    "class_weight": "balanced",
+    "flip": True,
+}
+
+
+def train_as_if_alone() -> None:
+    """Run `train` with names that Keras has not numbered yet, which the model file holds."""
+    keras.utils.clear_session()
+    train.main()
+
+
+def test_the_best_epoch_is_kept_and_patience_ends_the_training(
+    spoilt: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_params(spoilt, dataset=str(dataset), **UNSTEADY)
+    load.main()
+    train_as_if_alone()
+    curves = pd.read_csv("plots/training.csv")
+    best = curves["validation_loss"].argmin()
+    assert len(curves) == best + 1 + UNSTEADY["patience"] < UNSTEADY["epochs"]
+    assert "train: no better epoch in 2: the training ends" in capsys.readouterr().out
+    metrics = json.loads(Path("metrics/train.json").read_text())
+    for name, value in metrics.items():
+        assert curves[name][best] == pytest.approx(value, abs=1e-6)
+    model = keras.models.load_model(MODEL)
+    validation = read_split(Path("data/prepared/validation"))
+    images, labels = validation.images[:] / 255, np.eye(10)[validation.labels]
+    loss, accuracy = model.evaluate(images, labels, verbose=0)
+    assert loss == pytest.approx(metrics["validation_loss"], rel=1e-4)
+    assert accuracy == pytest.approx(metrics["validation_accuracy"])
+
+    uninterrupted, save = contents(Path()), checkpoint.save
+    for last in (best + 1, len(curves)):  # one run ends in the best epoch, one when all is done
+
+        def save_and_stop(path: Path, run: dict, history: list, *rest: list, last=last) -> None:
+            save(path, run, history, *rest)
+            if len(history) == last:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(checkpoint, "save", save_and_stop)
+            train_as_if_alone()
+        train_as_if_alone()
+        assert f"train: going on after epoch {last} of" in capsys.readouterr().out
+        assert contents(Path()) == uninterrupted
+
+
+def test_padding_and_head_let_large_images_through_a_deep_network() -> None:
+    params = read_params(define.DefineParams, ROOT / "params.yaml")
+    deep = {"image_size": 256, "color_mode": "rgb", "conv_filters": [8] * 8, "padding": "same"}
+    model = define.build_network(params.model_copy(update=deep), classes=3)
+    assert model.input_shape == (None, 256, 256, 3)
+    assert model.get_layer("pool_8").output.shape == (None, 1, 1, 8)
+    shallow = deep | {"conv_filters": [8], "head": "average"}
+    model = define.build_network(params.model_copy(update=shallow), classes=3)
+    assert model.get_layer("average").output.shape == (None, 8)
+    # by hand: 3*9*8+8, 8*128+128, 128*3+3
+    assert model.count_params() == 224 + 1152 + 387
