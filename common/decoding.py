@@ -153,8 +153,8 @@ def orientation_of(data: bytes) -> int:
 
     A file without one, or whose EXIF data is damaged, counts as upright.
     """
-    segment = EXIF.search(data)
-    if not segment or segment.start() > data.find(JPEG_SCAN):  # or of another image behind
+    segment = EXIF.search(data, 0, data.find(JPEG_SCAN))  # behind it may be another image
+    if not segment:
         return 1
     start, length = segment.start(1), int.from_bytes(segment[1], "big")
     exif = Image.Exif()
