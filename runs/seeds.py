@@ -133,14 +133,6 @@ def run_queue(names: set[str]) -> None:
             time.sleep(POLL)
 
 
-def accuracies_by_seed(head: Revision) -> dict[int, float]:
-    """Return the accuracy of every result that differs from a commit in the seed alone."""
-    revisions = head.seeds().items()
-    return {
-        seed: revision.accuracy for seed, revision in revisions if revision.accuracy is not None
-    }
-
-
 def main() -> None:
     """Run the seeds that are missing, then print mean and standard deviation."""
     parser = argparse.ArgumentParser(prog="make seeds", description=__doc__.splitlines()[0])
@@ -153,7 +145,7 @@ def main() -> None:
     seeds = range(params.seed, params.seed + number)
     names = {seed: f"seed-{seed}-{head.commit[:7]}" for seed in seeds}
 
-    known = accuracies_by_seed(head)
+    known = head.accuracies_by_seed()
     missing = {seed: name for seed, name in names.items() if seed not in known}
     if missing:
         put_into_queue(missing, params.dataset)
@@ -163,7 +155,7 @@ def main() -> None:
         )
         run_queue(set(missing.values()))
 
-    results = accuracies_by_seed(head)
+    results = head.accuracies_by_seed()
     for seed in seeds:
         if seed in results:
             print(f"seeds: {seed}: test accuracy {results[seed]:.4f}")
