@@ -10,12 +10,13 @@ unexport $(filter-out GIT_CONFIG%,$(shell git rev-parse --local-env-vars))
 quoted = '$(subst ','\'',$(value $1))'
 JOBS ?= 1
 N ?= 5
+PORT ?= 8000
 SEED ?= 42
 WORKERS ?= 2
-unexport BASE JOBS N NAME REV SEED SET WORKERS
+unexport BASE CSV IMAGES JOBS JSON N NAME PORT REV SEED SET WORKERS
 
 .PHONY: help repro restore review seeds experiments recipe results fashion queue cluster \
-  check test style current bench audit lock clean
+  export predict serve container check test style current bench audit lock clean
 
 # It prints the comments that follow `##` below.
 help:  ## print this list
@@ -49,11 +50,26 @@ fashion: data/fashion-mnist-jpg.zip  ## make the archive of Fashion-MNIST from D
 data/fashion-mnist-jpg.zip: data/fashion.py data/fetch.py | .venv/installed
 	python -m data.fashion
 
+# The first step looks into Git's history, which is no dependency that DVC knows.
+export: .venv/installed  ## export the trained model to ONNX and LiteRT, and check the files
+	@python -m inference.source
+	dvc repro --single-item inference/dvc.yaml:export
+
 queue: .venv/installed  ## run the queued experiments, JOBS (1) at a time
 	@python -m runs.queue -- $(call quoted,JOBS)
 
 cluster: .venv/installed  ## train in WORKERS (2) processes of this machine, as on so many machines
 	@python -m runs.cluster -- $(call quoted,WORKERS)
+
+predict: .venv/installed  ## say what images show: IMAGES=photos, and CSV=out.csv, JSON=out.json
+	@python -m inference.predict --images=$(call quoted,IMAGES) --csv=$(call quoted,CSV) \
+	  --json=$(call quoted,JSON)
+
+serve: .venv/installed  ## answer with the exported model at PORT (8000), and show a page to try it
+	@python -m inference.serve --port=$(call quoted,PORT)
+
+container: .venv/installed  ## build a container that serves the exported model, without TensorFlow
+	@python -m inference.container
 
 check: style  ## check the style and run the fast tests: less than a minute
 	python -m pytest -m "not slow"
@@ -78,9 +94,9 @@ audit: .venv/installed  ## look the locks up in the database of known vulnerabil
 	  "audit: not passed: a package is vulnerable, or, where it says 'could not be audited'," \
 	  "the network does not reach the database and nothing was checked"; exit 1; }
 
-lock: .venv/installed  ## choose versions anew for requirements.in and requirements-test.in
+lock: .venv/installed  ## choose versions anew for all requirements*.in
 	python -m pip install --quiet uv
-	for name in requirements requirements-test; do \
+	for name in requirements requirements-test inference/requirements; do \
 	  uv pip compile --quiet --upgrade --universal --python-version 3.11 --fork-strategy fewest \
 	    --generate-hashes --no-emit-index-url $$name.in --output-file $$name.txt; done
 

@@ -22,6 +22,7 @@ from bench.commands import (
     sum_of_epochs,
 )
 from bench.folders import Folders, make_stage_folder, yaml
+from bench.memory import measure_processes
 
 STAGES = ("load", "define", "train", "evaluate")
 RECIPES = {name: yaml.load(ROOT / f"recipes/{name}.yaml") for name in ("fast", "accurate")}
@@ -34,6 +35,7 @@ NO_AUGMENTATION = {
 }
 DEFAULT_EPOCHS = 5
 KERAS_EPOCHS = 8
+MAKE = ("make", "--old-file=.venv/installed")  # with the packages of this repository
 
 Side = Callable[[Folders, int], Figures]
 
@@ -166,6 +168,43 @@ def photos(folders: Folders, side: str, color_mode: str) -> Figures:
     return read_figures(folders.temporary, "bench.photos", side, folder, color_mode)
 
 
+def trained(folders: Folders) -> tuple[Path, Path, Path]:
+    """Return a trained model, the same exported, and the test images as an array."""
+    models, prepared = folders.repository / "models", folders.repository / "data" / "prepared"
+    exported = models / "model.onnx"
+    if not exported.exists():
+        run_command(folders.repository, *MAKE, "export")
+    return models / "mnist_cnn_model.h5", exported, prepared / "test" / "images.npy"
+
+
+def ask_one(folders: Folders) -> Figures:
+    """Measure how long the exported model takes for one image."""
+    _, exported, images = trained(folders)
+    return read_figures(folders.temporary, "bench.inference", "one", exported, images)
+
+
+def ask_keras(folders: Folders) -> Figures:
+    """Measure how long `keras.Model.predict` takes for one image."""
+    model, _, images = trained(folders)
+    return read_figures(folders.temporary, "bench.inference", "keras_one", model, images)
+
+
+def predict_folder(folders: Folders) -> Figures:
+    """Measure `make predict` of the 10,000 test images, as files: its time and memory."""
+    trained(folders)
+    images = f"IMAGES={folders.images / 'test'}"
+    table = f"CSV={folders.temporary / 'ours.csv'}"
+    return measure_processes(folders.repository, *MAKE, "predict", images, table)
+
+
+def predict_folder_with_keras(folders: Folders) -> Figures:
+    """Measure a script that predicts the same files with Keras: its time and memory."""
+    model, _, _ = trained(folders)
+    arguments = (str(model), str(folders.images / "test"))
+    command = ("python", "-m", "bench.inference", "keras_folder", *arguments)
+    return measure_processes(folders.temporary, *command)
+
+
 ROWS = {
     "1": Row(
         "read and decode 70,000 JPEG files from the archive, images/s, against "
@@ -264,5 +303,29 @@ ROWS = {
         lambda folders, _: photos(folders, "ours", "rgb"),
         lambda folders, _: photos(folders, "keras", "rgb"),
         ">= 1.9",
+    ),
+    "11": Row(
+        "the exported model, one image, ms, against `keras.Model.predict`",
+        "milliseconds",
+        lambda folders, _: ask_one(folders),
+        lambda folders, _: ask_keras(folders),
+        "<= 0.0033",
+        runs=3,
+    ),
+    "12a": Row(
+        "`make predict` of 10,000 JPEG files, s, against `load_model`, "
+        "`image_dataset_from_directory` and `predict`",
+        "seconds",
+        lambda folders, _: predict_folder(folders),
+        lambda folders, _: predict_folder_with_keras(folders),
+        "<= 0.25",
+    ),
+    "12b": Row(
+        "the same, MB in all processes",
+        "all_processes",
+        lambda folders, _: predict_folder(folders),
+        lambda folders, _: predict_folder_with_keras(folders),
+        "<= 0.5",
+        runs=3,
     ),
 }

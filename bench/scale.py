@@ -7,9 +7,7 @@ docs/scale.png. It takes an hour.
 """
 
 import os
-import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,7 +16,6 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from bench.commands import (
-    ENVIRONMENT,
     ROOT,
     Figures,
     clone_with_results,
@@ -26,6 +23,7 @@ from bench.commands import (
     run_command,
 )
 from bench.folders import make_stage_folder
+from bench.memory import measure_processes
 from bench.pages import measured_text, table, write_measured
 from common.console import InputError, run
 from common.outputs import replacing
@@ -43,66 +41,13 @@ SWEEPS = {  # experiments at a time, and threads of each: 0 leaves them to Tenso
 }
 EXPERIMENTS = 4
 LIMIT = 1800  # seconds that a sweep may take
-POLL = 0.05  # seconds between two looks at the memory of a stage
 
 Growth = dict[tuple[str, int], Figures]  # by stage and number of images
 
 
-def process_tree(process: int) -> list[int]:
-    """Return the number of a process and of all processes that it and its own have started."""
-    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-    return [process, *(number for child in children for number in process_tree(int(child)))]
-
-
-def kilobytes(process: int, file: str, key: str) -> int:
-    """Return the value of a line of /proc/<process>/<file>, as proc(5) describes it."""
-    for line in Path(f"/proc/{process}/{file}").read_text().splitlines():
-        if line.startswith(f"{key}:"):
-            return int(line.split()[1])
-    return 0
-
-
-def processor_time_of_children() -> float:
-    """Return the processor time of all processes that were started and have ended, in seconds."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
 def measure_stage(folder: Path, stage: str) -> Figures:
-    """Run a stage and measure it.
-
-    Returns
-    -------
-    dict of str to float
-        ``seconds`` on the clock. ``processor_seconds`` in all processes of the stage: another
-        program that runs meanwhile changes them little. ``largest_process``, the megabytes of
-        the largest resident set of a process, and ``all_processes``, the largest sum over them
-        with what they share counted once.
-    """
-    start, start_processor_time = time.perf_counter(), processor_time_of_children()
-    process = subprocess.Popen(
-        [sys.executable, "-m", f"stages.{stage}"],
-        cwd=folder,
-        env=ENVIRONMENT,
-        stdout=subprocess.DEVNULL,
-    )
-    largest = total = 0
-    while process.poll() is None:
-        try:
-            processes = process_tree(process.pid)
-            largest = max(largest, *(kilobytes(one, "status", "VmHWM") for one in processes))
-            total = max(total, sum(kilobytes(one, "smaps_rollup", "Pss") for one in processes))
-        except OSError:
-            pass  # one of them has ended meanwhile
-        time.sleep(POLL)
-    if process.returncode:
-        raise InputError(f"{stage} failed in {folder}")
-    figures = {
-        "seconds": time.perf_counter() - start,
-        "processor_seconds": processor_time_of_children() - start_processor_time,
-        "largest_process": largest / 1000,
-        "all_processes": total / 1000,
-    }
+    """Run a stage, and return and print what `measure_processes` measures of it."""
+    figures = measure_processes(folder, sys.executable, "-m", f"stages.{stage}")
     listed = ", ".join(f"{name} {value:,.1f}" for name, value in figures.items())
     print(f"  {stage}: {listed}", flush=True)
     return figures

@@ -6,8 +6,9 @@ time. Keras tries to import OpenCV, pandas, scikit-learn and matplotlib for help
 stage uses, and does without where they are absent: they are hidden from it while it is
 imported, which saves another third.
 
-Quiet: TensorFlow greets its user with lines about oneDNN, CUDA and the processor. The ones
-listed here are dropped; whatever else comes while it starts is passed on.
+Quiet: TensorFlow greets its user with lines about oneDNN, CUDA and the processor, and LiteRT's
+converter and interpreter with what they always ignore. The ones listed here are dropped; whatever
+else comes while they start is passed on.
 
 References
 ----------
@@ -29,6 +30,11 @@ GREETINGS = (
     "optimized to use available CPU instructions",
     "To enable the following instructions",
     "failed call to cuInit",
+    "Ignored output_format",
+    "Ignored drop_control_dependency",
+    "fully_quantize: 0, inference_type",
+    "Skipping runtime version metadata",
+    "Created TensorFlow Lite XNNPACK delegate",
 )
 
 

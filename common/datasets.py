@@ -26,7 +26,7 @@ import stat
 import unicodedata
 import zipfile
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -92,19 +92,23 @@ class FolderDataset:
 
     def read(self, index: int) -> bytes:
         """Return the bytes of one file."""
+        return read_file(f"{self.root}/{self.stored_names[index]}")
+
+
+def read_file(path: str) -> bytes:
+    """Return the bytes of a file; raise `BadImageError` where that fails."""
+    try:
+        # O_NONBLOCK, because opening a named pipe would otherwise wait for ever.
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         try:
-            # O_NONBLOCK, because opening a named pipe would otherwise wait for ever.
-            path = f"{self.root}/{self.stored_names[index]}"
-            file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-            try:
-                status = os.fstat(file)
-                if not stat.S_ISREG(status.st_mode):
-                    raise BadImageError("not a regular file")
-                return os.read(file, status.st_size + 1)
-            finally:
-                os.close(file)
-        except OSError as error:
-            raise BadImageError(f"cannot be read: {error.strerror}") from None
+            status = os.fstat(file)
+            if not stat.S_ISREG(status.st_mode):
+                raise BadImageError("not a regular file")
+            return os.read(file, status.st_size + 1)
+        finally:
+            os.close(file)
+    except OSError as error:
+        raise BadImageError(f"cannot be read: {error.strerror}") from None
 
 
 class ArchiveDataset:
@@ -150,19 +154,33 @@ class ArchiveDataset:
 
 
 def list_files(path: Path, number: int) -> tuple[list[str], np.ndarray]:
-    """Return the names of an archive's files in folders, and where they are.
+    """Return the names of an archive's files in folders, below the root of the data set.
+
+    Parameters, places and errors are those of `list_archive`.
+    """
+    names, places = list_archive(path, number)
+    top_folders = {name.partition("/")[0] for name in names}
+    if len(top_folders) == 1 and not top_folders & set(SPLIT_OF_FOLDER):
+        prefix = f"{top_folders.pop()}/"
+        names = [name.removeprefix(prefix) for name in names]
+    is_in_folder = ["/" in name for name in names]
+    return list(itertools.compress(names, is_in_folder)), places[is_in_folder]
+
+
+def list_archive(path: Path, number: int) -> tuple[list[str], np.ndarray]:
+    """Return the names of an archive's files, and where they are.
 
     Parameters
     ----------
     path : Path
         The archive.
     number : int
-        Which of the archives of the data set it is.
+        Which of several archives it is.
 
     Returns
     -------
     (list of str, ndarray of `archives.PLACE`)
-        Names below the root of the data set, in the order of the directory.
+        In the order of the directory; ignored files left out.
 
     Raises
     ------
@@ -172,7 +190,6 @@ def list_files(path: Path, number: int) -> tuple[list[str], np.ndarray]:
     """
     names: list[str] = []
     places = bytearray()
-    top_folders = set()
     try:
         for name, flags, *place in archives.members_of(path):
             if flags & archives.IS_ENCRYPTED:
@@ -180,23 +197,18 @@ def list_files(path: Path, number: int) -> tuple[list[str], np.ndarray]:
             if name.startswith("/") or (".." in name and ".." in name.split("/")):
                 raise InputError(f"{path} holds a name outside of itself, {name!r}: refused")
             if name[-1:] != "/" and not IGNORED.search(name):
-                top_folders.add(name.partition("/")[0])
                 names.append(composed(name))
                 places += archives.PLACE_STRUCT.pack(number, *place)
     except (zipfile.BadZipFile, ValueError) as error:
         raise InputError(f"{path} is not a whole zip archive: {error}") from None
-    if len(top_folders) == 1 and not top_folders & set(SPLIT_OF_FOLDER):
-        prefix = composed(f"{top_folders.pop()}/")
-        names = [name.removeprefix(prefix) for name in names]
-    is_in_folder = ["/" in name for name in names]
-    file_places = np.frombuffer(places, archives.PLACE)[is_in_folder]
+    file_places = np.frombuffer(places, archives.PLACE)
     unknown = archives.unknown_compression(set(file_places["f1"].tolist()))
     if unknown:
         raise InputError(
             f"{path} is compressed by the method {unknown}, which Python cannot unpack; make the "
             "archive anew with deflate, the usual method, or without compression"
         )
-    return list(itertools.compress(names, is_in_folder)), file_places
+    return names, file_places
 
 
 def is_in_split(name: str) -> bool:
@@ -259,8 +271,9 @@ def walk(folder: Path) -> list[str]:
             raise InputError(f"{parent} is a link to a folder that is in the data set already")
         visited.add(real_path)
         folders[:] = [name for name in folders if not IGNORED.search(name)]
-        below = PurePosixPath(os.path.relpath(parent, folder))
-        names += [str(below / name) for name in files if not IGNORED.search(name)]
+        below = os.path.relpath(parent, folder)
+        prefix = "" if below == os.curdir else f"{below}/"
+        names += [prefix + name for name in files if not IGNORED.search(name)]
     for name in names:
         try:
             name.encode()

@@ -46,7 +46,12 @@ class DecodedBlock(NamedTuple):
 
 
 def decode_in_processes(
-    dataset: Dataset, indices: np.ndarray, image_size: int, color_mode: ColorMode, title: str
+    dataset: Dataset,
+    indices: np.ndarray,
+    image_size: int,
+    color_mode: ColorMode,
+    title: str,
+    block: int = BLOCK,
 ) -> Generator[DecodedBlock]:
     """Decode images and show the progress.
 
@@ -62,11 +67,13 @@ def decode_in_processes(
         ``grayscale`` or ``rgb``.
     title : str
         What is going on, for the progress bar.
+    block : int, default `BLOCK`
+        Number of images that a process decodes at a time.
 
     Yields
     ------
     DecodedBlock
-        At most `BLOCK` images, in the order of `indices`.
+        At most `block` images, in the order of `indices`.
 
     Raises
     ------
@@ -86,9 +93,9 @@ def decode_in_processes(
         ) from None
     try:
         with progress(title, len(indices), "images") as bar:
-            for block in blocks_of(pool, indices, processes):
-                bar.update(len(block.indices) + len(block.problems))
-                yield block
+            for decoded in blocks_of(pool, indices, processes, block):
+                bar.update(len(decoded.indices) + len(decoded.problems))
+                yield decoded
     except BrokenProcessPool:
         raise InputError(
             f"one of the {processes} processes that decode images was ended by the system, most "
@@ -99,16 +106,16 @@ def decode_in_processes(
 
 
 def blocks_of(
-    pool: ProcessPoolExecutor, indices: np.ndarray, processes: int
+    pool: ProcessPoolExecutor, indices: np.ndarray, processes: int, block: int
 ) -> Iterator[DecodedBlock]:
     """Yield the blocks in their order, with few of them under way.
 
     `Executor.map` would go on decoding, however long the writing takes.
     """
     waiting: deque[Future[DecodedBlock]] = deque()
-    for start in range(0, len(indices), BLOCK):
+    for start in range(0, len(indices), block):
         with deferring_interrupts():  # a pool that is interrupted while it starts would hang
-            waiting.append(pool.submit(decode_block, indices[start : start + BLOCK]))
+            waiting.append(pool.submit(decode_block, indices[start : start + block]))
         if len(waiting) == BLOCKS_AHEAD * processes:
             yield waiting.popleft().result()
     while waiting:
@@ -144,14 +151,20 @@ def end_with_parent() -> None:
 
 def decode_block(indices: np.ndarray) -> DecodedBlock:
     """Decode some images of the data set that this process works on."""
-    size, channels = work.image_size, CHANNELS[work.color_mode]
-    images = np.empty((len(indices), size, size, channels), np.uint8)
+    return decode_images(*work, indices)
+
+
+def decode_images(
+    dataset: Dataset, image_size: int, color_mode: ColorMode, indices: np.ndarray
+) -> DecodedBlock:
+    """Decode some images in this process; see `decode_in_processes`."""
+    images = np.empty((len(indices), image_size, image_size, CHANNELS[color_mode]), np.uint8)
     decoded: list[int] = []
     problems: list[tuple[int, str]] = []
     lost_colour = 0
     for index in indices.tolist():
         try:
-            image = decode(work.dataset.read(index), size, work.color_mode)
+            image = decode(dataset.read(index), image_size, color_mode)
             images[len(decoded)] = image.pixels
             decoded.append(index)
             lost_colour += image.lost_colour

@@ -85,7 +85,8 @@ def restore(name: str | None) -> tuple[list[str], list[str]]:
     lost: list[str] = []
     with Repo() as repo, repo.lock:
         stages = repo.stage.collect(name) if name else repo.index.stages
-        stopped = [stage for stage in stages if not all(out.exists for out in stage.outs)]
+        # What persists, DVC has not removed: the exported model, which a clone may never have had.
+        stopped = [s for s in stages if not all(out.exists or out.persist for out in s.outs)]
         for out in (out for stage in stopped for out in stage.outs):
             was_made = bool(out.hash_info)
             if was_made and not (out.exists and not out.changed_checksum()):

@@ -72,7 +72,8 @@ def missing_results(folder: Path) -> list[str]:
     """Return the metrics and plots that Git should keep, and that are not committed or not there.
 
     They are the outputs that dvc.yaml declares with ``cache: false``. With `--allow-missing`,
-    DVC does not ask for them.
+    DVC does not ask for them. The exported model (inference/dvc.yaml) persists: it is declared so,
+    too, and is not kept.
 
     Parameters
     ----------
@@ -90,7 +91,9 @@ def missing_results(folder: Path) -> list[str]:
         if name and (folder / name).is_file():
             kept |= {Path(name), *Path(name).parents}
     with Repo(str(folder)) as repo:
-        outputs = [Path(out.fs_path) for out in repo.index.outs if not out.use_cache]
+        outputs = [
+            Path(out.fs_path) for out in repo.index.outs if not (out.use_cache or out.persist)
+        ]
         declared = {path.relative_to(repo.root_dir) for path in outputs}
     return sorted(path.as_posix() for path in declared - kept)
 

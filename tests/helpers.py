@@ -121,7 +121,7 @@ def copy_repository(folder: Path) -> None:
         if (ROOT / name).is_file() and not name.startswith(("plots/", "metrics/", "tests/")):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-    for name in ("dvc.lock", "data/dvc.lock", "data/dvc.yaml"):
+    for name in ("dvc.lock", "data/dvc.lock", "data/dvc.yaml", "inference/dvc.lock"):
         (folder / name).unlink(missing_ok=True)
 
 

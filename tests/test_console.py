@@ -43,6 +43,7 @@ def start(arguments: Iterable[str], folder: Path, **environment: str) -> subproc
         ("seeds", ["-m", "runs.seeds"], {"runs": 0, "numpy": 0}),
         ("results", ["-m", "runs.results"], {"runs": 0, "dvc.api": 0}),
         ("recipe", ["-m", "runs.recipe", "fast", "42"], {"runs": 0, "pydantic": 0}),
+        ("predict", ["-m", "inference.predict", "a.png"], {"inference": 0, "onnxruntime": 0}),
         ("fetch", ["-m", "data.fetch"], {"data": 0, "numpy": 0}),
     ],
 )

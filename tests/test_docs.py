@@ -14,7 +14,10 @@ MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 TARGETS = set(re.findall(r"^([\w-]+):[^=\n]*  ## ", MAKEFILE, re.MULTILINE))
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 LINES = {"README.md": 160, "CONTRIBUTING.md": 80}
-ROOMS = ("stages", "common", "data", "review", "runs", "recipes", "bench", "docs", "tests")
+ROOMS = (
+    *("stages", "common", "data", "review", "runs", "recipes"),
+    *("inference", "bench", "docs", "tests"),
+)
 MADE = (  # what the pages name and a clone does not hold until something makes it
     "data/mnist-jpg.zip",
     "data/images.zip",

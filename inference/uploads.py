@@ -1,0 +1,171 @@
+"""Read the images of a request into memory, never onto the disk, and decode them."""
+
+import asyncio
+import io
+import logging
+from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import simplejpeg
+from fastapi import HTTPException
+from PIL import Image
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from common.decoding import BMP, JPEG, PNG, BadImageError, decode
+from inference.exported import Description
+
+MEGABYTE = 2**20
+MAX_BODY = 32 * MEGABYTE  # bytes of one request
+MAX_ALL_BODIES = 256 * MEGABYTE  # bytes of all requests under way
+MAX_FILES = 100  # in one request
+MAX_PIXELS = 2**25  # of one image: 8K video has as many; less than `load` takes, to save memory
+DECODED_AT_ONCE = 4096  # bytes: a smaller file is decoded sooner than handed to another thread
+FIELD = "files"
+BODY = "body"  # the name of an image that comes without one
+
+# It warns of forms that cannot be read; the client is told, and whoever started the server not.
+logging.getLogger("python_multipart").setLevel(logging.ERROR)
+
+
+class Upload(NamedTuple):
+    """A file of a request: its name as the client gave it, and its bytes."""
+
+    name: str
+    data: bytes
+
+
+class InMemoryParser(MultiPartParser):
+    """Starlette's parser of forms, which else writes what is above a megabyte to the disk."""
+
+    spool_max_size = MAX_BODY + 1
+
+
+class Uploads:
+    """Takes the images out of requests, within the limits.
+
+    Parameters
+    ----------
+    description : Description
+        The model's, which says what size and colours the images get.
+    """
+
+    def __init__(self, description: Description) -> None:
+        self.description = description
+        self.bytes_under_way = 0
+        # One by one: each may take a hundred times the memory of its file.
+        self.decoder = ThreadPoolExecutor(1, thread_name_prefix="decoder")
+
+    async def read(self, request: Request) -> tuple[list[str], np.ndarray]:
+        """Return the names and the pixels of a request's images.
+
+        Returns
+        -------
+        (list of str, ndarray of uint8)
+            N names; shape (N, image_size, image_size, 1 or 3).
+
+        Raises
+        ------
+        HTTPException
+            4xx: the request is above a limit, no form, has no file, or one that is no image.
+        """
+        received = 0
+
+        async def limited() -> AsyncGenerator[bytes, None]:
+            nonlocal received
+            async for chunk in request.stream():
+                received += len(chunk)
+                self.bytes_under_way += len(chunk)
+                if received > MAX_BODY:
+                    raise HTTPException(413, TOO_MANY_BYTES)
+                if self.bytes_under_way > MAX_ALL_BODIES:
+                    raise HTTPException(429, BUSY, {"Retry-After": "1"})
+                yield chunk
+
+        try:
+            if int(request.headers.get("content-length", 0)) > MAX_BODY:
+                raise HTTPException(413, TOO_MANY_BYTES)
+            if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+                files = await files_of_form(request, limited())
+            else:
+                files = [Upload(BODY, b"".join([chunk async for chunk in limited()]))]
+            images = [await self.decoded(file) for file in files]
+        finally:
+            self.bytes_under_way -= received
+        return [file.name for file in files], np.stack(images)
+
+    async def decoded(self, file: Upload) -> np.ndarray:
+        """Return the pixels of a file."""
+        if len(file.data) <= DECODED_AT_ONCE:
+            return self.decode(file)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.decoder, self.decode, file)
+
+    def decode(self, file: Upload) -> np.ndarray:
+        """Return the pixels of a file, decoded as `load` decodes the images of the training."""
+        if pixels_of(file.data) > MAX_PIXELS:
+            millions = MAX_PIXELS // 10**6
+            raise HTTPException(413, f"{file.name}: more than {millions} million pixels")
+        try:
+            return decode(file.data, self.description.image_size, self.description.color_mode)[0]
+        except BadImageError as error:
+            raise HTTPException(422, f"{file.name}: {error}") from None
+
+
+TOO_MANY_BYTES = f"the request has more than {MAX_BODY // MEGABYTE} MB; send fewer or smaller files"
+BUSY = "too many requests are under way; try again in a second"
+
+
+async def files_of_form(request: Request, body: AsyncGenerator[bytes, None]) -> list[Upload]:
+    """Return the files of a form's field.
+
+    Raises
+    ------
+    HTTPException
+        4xx: it is no form, or not one with such a field, or has too many.
+    """
+    parser = InMemoryParser(request.headers, body, max_files=MAX_FILES, max_fields=MAX_FILES)
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        if parser._current_files > MAX_FILES:
+            message = f"the request has more than {MAX_FILES} files; send several requests"
+            raise HTTPException(413, message) from None
+        raise HTTPException(400, f"the form cannot be read: {error.message}") from None
+    values = form.getlist(FIELD)
+    files = [
+        Upload(value.filename or BODY, value.file.read())
+        for value in values
+        if isinstance(value, UploadFile)
+    ]
+    if not files or len(files) < len(values):
+        raise HTTPException(400, f"the form needs its images as files in the field {FIELD!r}")
+    return files
+
+
+def pixels_of(data: bytes) -> int:
+    """Return how many pixels an image file says that it has; 0 where it says nothing."""
+    if data.startswith(PNG):
+        return int.from_bytes(data[16:20], "big") * int.from_bytes(data[20:24], "big")
+    if data.startswith(BMP):
+        if data[14:18] == b"\x0c\x00\x00\x00":  # the header of OS/2
+            return int.from_bytes(data[18:20], "little") * int.from_bytes(data[20:22], "little")
+        height = int.from_bytes(data[22:26], "little", signed=True)  # negative: from the top
+        return int.from_bytes(data[18:22], "little") * abs(height)
+    if data.startswith(JPEG):
+        try:
+            height, width, *_ = simplejpeg.decode_jpeg_header(data)
+            return height * width
+        except (ValueError, KeyError):  # a rare kind, or damaged
+            pass
+        try:
+            with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+                return image.width * image.height
+        except Image.DecompressionBombError:
+            return MAX_PIXELS + 1
+        except (OSError, SyntaxError, ValueError):
+            pass
+    return 0
