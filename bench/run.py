@@ -39,7 +39,7 @@ def cells_of(name: str, row: Row, pairs: list[tuple[Figures, Figures]]) -> list[
     theirs = statistics.median(theirs[row.unit] for _, theirs in pairs)
     ratio = statistics.median(ours[row.unit] / theirs[row.unit] for ours, theirs in pairs)
     verdict = "met" if is_met(row.goal, ratio) else "missed"
-    return [name, row.title, f"{ours:,.2f}", f"{theirs:,.2f}", f"{ratio:.2f}", row.goal, verdict]
+    return [name, row.title, f"{ours:,.2f}", f"{theirs:,.2f}", f"{ratio:.3g}", row.goal, verdict]
 
 
 def is_met(goal: str, ratio: float) -> bool:
