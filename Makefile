@@ -1,5 +1,16 @@
-# Everything runs in .venv, which is made from the two locks when they change.
+# Everything runs in .venv, which is made from the locks when they change. GPU=1 adds that of the
+# packages for an NVIDIA GPU and GPU=0 takes them out again; without either, .venv keeps what it has.
 PYTHON ?= python3
+HAS_GPU_LOCK := $(if $(wildcard .venv/gpu),1,0)
+GPU ?= $(HAS_GPU_LOCK)
+ifeq ($(if $(word 2,$(GPU)),,$(filter 0 1,$(GPU))),)
+$(error GPU is '$(GPU)'; it must be 1 or 0)
+endif
+LOCKS := requirements.txt requirements-test.txt $(if $(filter 1,$(GPU)),requirements-gpu.txt)
+
+# The make of macOS looks for programs on PATH as it is set here only if it calls a shell other
+# than its own for them.
+SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 # Git tells its hooks by variables which repository is meant. What runs here goes by its folder:
@@ -10,23 +21,29 @@ unexport $(filter-out GIT_CONFIG%,$(shell git rev-parse --local-env-vars))
 quoted = '$(subst ','\'',$(value $1))'
 JOBS ?= 1
 N ?= 5
-PORT ?= 8000
 SEED ?= 42
 WORKERS ?= 2
-unexport BASE CSV IMAGES JOBS JSON N NAME PORT REV SEED SET WORKERS
+serve: PORT ?= 8000
+watch: PORT ?= 8765
+unexport BASE CSV GPU IMAGES JOBS JSON N NAME PORT REV SEED SET WORKERS
+unexport DATASET DIR  # make new leaves this out
 
-.PHONY: help repro restore review seeds experiments recipe results fashion queue cluster \
-  export predict serve container check test style current bench audit lock clean
+.PHONY: help repro restore watch review seeds experiments recipe queue cluster \
+  export predict serve container check test style current audit lock lock-check clean
+.PHONY: new results fashion bench  # make new leaves this out
 
 # It prints the comments that follow `##` below.
 help:  ## print this list
-	@sed -nE 's/^([a-z]+):.*  ## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "make %-13s%s\n", $$1, $$2 }' Makefile
 
 repro: .venv/installed  ## get the data and run what changed of the pipeline
 	dvc repro
 
 restore: .venv/installed  ## put back the results that a killed run has removed
 	@python -m common.restore
+
+watch: .venv/installed  ## show the curves of what trains in a browser, as they grow
+	@python -m runs.watch -- $(call quoted,PORT)
 
 review: .venv/installed  ## tell an improvement from luck: REV (HEAD) against BASE (where REV left main)
 	@python -m review --base=$(call quoted,BASE) --rev=$(call quoted,REV)
@@ -38,9 +55,10 @@ seeds: .venv/installed  ## run the committed settings with N seeds (5), as exper
 experiments: .venv/installed  ## list the experiments of the last ten commits
 	@dvc exp show --num 10 --only-changed --no-pager --drop '.*(Created|train_(loss|accuracy)|validation_(loss|accuracy)|_low|_high|test_loss|macro_f1|calibration|skipped|seen|multiply|.*/).*'
 
-recipe: .venv/installed  ## run a recipe as an experiment: make recipe NAME=fast SEED=43 SET=epochs=3
+recipe: .venv/installed  ## run the recipe NAME as an experiment, with SEED (42) and changes such as SET=epochs=3
 	@python -m runs.recipe -- $(call quoted,NAME) $(call quoted,SEED) $(call quoted,SET)
 
+# make new leaves this out
 results: fashion  ## run all recipes with five seeds, as far as that is not done: 90 minutes
 	dvc repro --quiet data/dvc.yaml
 	python -m runs.results
@@ -49,6 +67,10 @@ results: fashion  ## run all recipes with five seeds, as far as that is not done
 fashion: data/fashion-mnist-jpg.zip  ## make the archive of Fashion-MNIST from Debian's package
 data/fashion-mnist-jpg.zip: data/fashion.py data/fetch.py | .venv/installed
 	python -m data.fashion
+
+new: .venv/installed  ## make a repository in DIR for the images in DATASET, without MNIST
+	@python -m scaffold.new -- $(call quoted,DIR) $(call quoted,DATASET)
+# make new goes on here
 
 # The first step looks into Git's history, which is no dependency that DVC knows.
 export: .venv/installed  ## export the trained model to ONNX and LiteRT, and check the files
@@ -85,27 +107,64 @@ style: .venv/installed  ## check the style and the types
 current: .venv/installed  ## check that the committed dvc.lock belongs to the committed code
 	@python -m review.current
 
+# make new leaves this out
 bench: .venv/installed  ## measure against what users would run instead: half an hour
 	python -m bench.run
+# make new goes on here
 
 audit: .venv/installed  ## look the locks up in the database of known vulnerabilities
 	@pip-audit --strict --progress-spinner off --disable-pip --require-hashes \
-	  --requirement requirements.txt --requirement requirements-test.txt || { echo \
+	  --requirement requirements.txt --requirement requirements-test.txt \
+	  --requirement requirements-gpu.txt || { echo \
 	  "audit: not passed: a package is vulnerable, or, where it says 'could not be audited'," \
 	  "the network does not reach the database and nothing was checked"; exit 1; }
 
 lock: .venv/installed  ## choose versions anew for all requirements*.in
 	python -m pip install --quiet uv
-	for name in requirements requirements-test inference/requirements; do \
+	for name in requirements requirements-test requirements-gpu inference/requirements; do \
 	  uv pip compile --quiet --upgrade --universal --python-version 3.11 --fork-strategy fewest \
 	    --generate-hashes --no-emit-index-url $$name.in --output-file $$name.txt; done
+
+# Nothing is installed, and of large packages the description alone is read. DVC needs
+# antlr4-python3-runtime, which is plain Python and has no wheel: it alone is built, in a second.
+lock-check: .venv/installed  ## check that the locks install on each system and Python
+	@python -m pip install --quiet uv
+	@for system in x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu aarch64-apple-darwin; do \
+	  locks="--requirement requirements.txt --requirement requirements-test.txt"; \
+	  [ $$system != x86_64-unknown-linux-gnu ] || locks="$$locks --requirement requirements-gpu.txt"; \
+	  for python in 3.11 3.12 3.13; do \
+	    MACOSX_DEPLOYMENT_TARGET=14.0 uv pip install --dry-run --quiet --require-hashes \
+	      --only-binary :all: --no-binary antlr4-python3-runtime --target .venv/nowhere \
+	      --python-platform $$system --python-version $$python $$locks || exit 1; \
+	    echo "lock-check: $$system, Python $$python: $${locks//--requirement /}"; \
+	  done; done
 
 clean:  ## remove what can be made again; the data and DVC's cache stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis models data/prepared
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-.venv/installed: requirements.txt requirements-test.txt
+ifneq ($(GPU),$(HAS_GPU_LOCK))
+.PHONY: .venv/installed
+endif
+ifeq ($(origin GPU),command line)
+.DEFAULT_GOAL := .venv/installed
+endif
+.venv/installed: $(LOCKS)
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo \
+	  "error: $(PYTHON) is $$($(PYTHON) --version); it must be 3.11, 3.12 or 3.13, as in" \
+	  "make PYTHON=python3.12" >&2; exit 1; }
+ifeq ($(GPU),1)
+	@case "$$(uname -sm)" in "Linux x86_64") ;; *) echo "error: GPU=1 needs Linux on x86_64, for" \
+	  "which alone TensorFlow is made with CUDA; this is $$(uname -sm)" >&2; exit 1 ;; esac
+endif
 	$(PYTHON) -m venv .venv
+	rm -f $@
+ifeq ($(GPU),1)
+	touch .venv/gpu
+else ifeq ($(HAS_GPU_LOCK),1)
+	.venv/bin/python -m pip uninstall --quiet --yes --requirement requirements-gpu.txt
+	rm .venv/gpu
+endif
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
-	  --requirement requirements.txt --requirement requirements-test.txt
+	  $(addprefix --requirement ,$(LOCKS))
 	touch $@

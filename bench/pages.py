@@ -15,11 +15,12 @@ END = "<!-- end of what was measured -->\n"
 
 def describe_machine() -> str:
     """Return the date, the processor, the operating system and the versions that matter."""
-    processor = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    cpuinfo = Path("/proc/cpuinfo")  # on Linux
+    processor = re.search(r"model name\s*: (.*)", cpuinfo.read_text() if cpuinfo.exists() else "")
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
     return (
         f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, "
-        f"{processor[1] if processor else 'unknown processor'}, {os.cpu_count()} cores, "
+        f"{processor[1] if processor else platform.processor()}, {os.cpu_count()} cores, "
         f"{platform.system()} {platform.release().split('-')[0]}, "
         f"Python {platform.python_version()}, {versions}"
     )

@@ -236,6 +236,8 @@ def draw_growth(growth: Growth, path: Path) -> None:
 
 def main() -> None:
     """Measure everything, then write the page and the plot."""
+    if not Path("/proc/self/smaps_rollup").exists():
+        raise InputError("memory is measured by /proc/PID/smaps_rollup, which Linux alone has")
     with tempfile.TemporaryDirectory() as temporary:
         growth = measure_growth(Path(temporary))
         training = measure_training(Path(temporary))

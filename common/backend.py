@@ -7,8 +7,9 @@ stage uses, and does without where they are absent: they are hidden from it whil
 imported, which saves another third.
 
 Quiet: TensorFlow greets its user with lines about oneDNN, CUDA and the processor, and LiteRT's
-converter and interpreter with what they always ignore. The ones listed here are dropped; whatever
-else comes while they start is passed on.
+converter and interpreter with what they always ignore. The ones listed here are kept from the user;
+whatever else comes while they start is passed on. Where a GPU is to be expected and none was found,
+`train` says so, with TensorFlow's reason (`common.devices`).
 
 References
 ----------
@@ -37,6 +38,8 @@ GREETINGS = (
     "Created TensorFlow Lite XNNPACK delegate",
 )
 
+unsaid: list[str] = []  # the greetings that came
+
 
 @contextlib.contextmanager
 def hidden(modules: tuple[str, ...]) -> Iterator[None]:
@@ -54,7 +57,7 @@ def hidden(modules: tuple[str, ...]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def without_greetings() -> Iterator[None]:
-    """Drop the greetings from stderr, also from the native code's; pass on the rest."""
+    """Keep the greetings from stderr, also the native code's; pass on the rest."""
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as caught:
@@ -67,11 +70,16 @@ def without_greetings() -> Iterator[None]:
             os.close(stderr)
             caught.seek(0)
             for line in caught.read().decode(errors="replace").splitlines():
-                if not any(greeting in line for greeting in GREETINGS):
+                if any(greeting in line for greeting in GREETINGS):
+                    unsaid.append(line)
+                else:
                     print(line, file=sys.stderr)
 
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
+# Otherwise one training takes all memory of a GPU, and another finds none:
+# https://www.tensorflow.org/guide/gpu#limiting_gpu_memory_growth
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 # Warnings and errors; of several machines, where a lost one is a page of errors, none: `train`
 # says it in a line.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3" if os.environ.get("TF_CONFIG") else "1")

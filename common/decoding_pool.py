@@ -1,6 +1,8 @@
 """Decode the images of a data set in blocks, a process on each processor.
 
-Processes and not threads: a small image is decoded faster than threads take turns.
+Processes and not threads: a small image is decoded faster than threads take turns. They start as
+is usual on the system: on Linux by a fork, which is ready at once; on macOS, whose libraries may
+crash in a fork, as new Pythons that are sent the data set.
 """
 
 import os
@@ -9,7 +11,7 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import connection, parent_process
 from threading import Thread
 from typing import NamedTuple
 
@@ -19,6 +21,7 @@ from common.console import InputError, deferring_interrupts, progress
 from common.datasets import Dataset
 from common.decoding import BadImageError, decode
 from common.params import CHANNELS, ColorMode
+from common.processors import usable_processors
 
 BLOCK = 1000  # images that are decoded before they are written
 BLOCKS_AHEAD = 3  # for each process: one that it decodes, others that wait
@@ -80,10 +83,10 @@ def decode_in_processes(
     InputError
         If the system has no room for the locks that the processes share, or ends a process.
     """
-    processes = len(os.sched_getaffinity(0))
+    processes = usable_processors()
     try:
         pool = ProcessPoolExecutor(
-            processes, get_context("fork"), start_worker, (dataset, image_size, color_mode)
+            processes, initializer=start_worker, initargs=(dataset, image_size, color_mode)
         )
     except OSError as error:
         raise InputError(
@@ -115,7 +118,10 @@ def blocks_of(
     waiting: deque[Future[DecodedBlock]] = deque()
     for start in range(0, len(indices), block):
         with deferring_interrupts():  # a pool that is interrupted while it starts would hang
+            # The processes inherit that Ctrl-C, which is for the one that waits, is kept from them.
+            kept = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             waiting.append(pool.submit(decode_block, indices[start : start + block]))
+            signal.pthread_sigmask(signal.SIG_SETMASK, kept)
         if len(waiting) == BLOCKS_AHEAD * processes:
             yield waiting.popleft().result()
     while waiting:
@@ -137,7 +143,6 @@ def start_worker(dataset: Dataset, image_size: int, color_mode: ColorMode) -> No
     """Tell a process of the pool what it works on; end it with the process that started it."""
     global work
     work = Work(dataset, image_size, color_mode)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits
     Thread(target=end_with_parent, daemon=True).start()
 
 

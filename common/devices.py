@@ -2,10 +2,79 @@
 
 import faulthandler
 import hashlib
+import importlib.metadata
+import os
 import signal
+from pathlib import Path
 
-from common.backend import keras, tf, without_greetings
+import cv2
+
+from common.backend import keras, tf, unsaid, without_greetings
+from common.processors import usable_processors
 from common.workers import WAIT_SECONDS, Cluster
+
+# OpenCV's numbers of what a processor may have, which its Python module does not name.
+INSTRUCTIONS = {"AVX-512": 13, "AVX2": 11}
+DEVICE_FILES = Path("/dev")
+CUDA = "nvidia-cuda-runtime-cu12"  # a package of requirements-gpu.txt
+NO_CUDA = "this machine has an NVIDIA GPU, but CUDA is not installed; `make GPU=1` installs it"
+
+
+def has_avx_512() -> bool:
+    """Return whether the processor has AVX-512."""
+    return bool(cv2.checkHardwareSupport(INSTRUCTIONS["AVX-512"]))
+
+
+def describe_devices() -> str:
+    """Return what trains: ``1 GPU: NVIDIA H100 80GB HBM3``, or ``2 cores, AVX-512``.
+
+    The cores are those that this process may use. With them stands the largest set of vector
+    instructions that decides how fast they are, where there is one.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+        names = ", ".join(one.get("device_name", "of an unknown kind") for one in details)
+        return f"{len(gpus)} GPU{'s' if len(gpus) > 1 else ''}: {names}"
+    cores = usable_processors()
+    described = f"{cores} core{'s' if cores > 1 else ''}"
+    supported = [name for name, cpu in INSTRUCTIONS.items() if cv2.checkHardwareSupport(cpu)]
+    return ", ".join([described, *supported[:1]])
+
+
+def why_no_gpu() -> str | None:
+    """Return why TensorFlow uses no GPU where one is to be expected, and what would help.
+
+    It is to be expected where the packages for one are installed, or the system shows one.
+    Whoever hides all GPUs by `CUDA_VISIBLE_DEVICES` expects none.
+    """
+    if tf.config.list_physical_devices("GPU"):
+        return None
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
+        return None
+    is_shown = any(DEVICE_FILES.glob("nvidia[0-9]*"))
+    try:
+        importlib.metadata.distribution(CUDA)
+    except importlib.metadata.PackageNotFoundError:
+        return NO_CUDA if is_shown else None
+    if not is_shown:
+        return (
+            "CUDA is installed (`make GPU=1`), but the system shows no NVIDIA GPU; where there is "
+            "one, its driver is missing, and `nvidia-smi` fails, too"
+        )
+    reasons = [line.rpartition("] ")[2] for line in unsaid if "cuInit" in line]
+    return (
+        "CUDA is installed and the system shows an NVIDIA GPU, but TensorFlow cannot use it: "
+        + (reasons[-1] if reasons else "`nvidia-smi` may say why")
+    )
+
+
+def say_what_trains() -> None:
+    """Print which devices train, and why no GPU does where one is to be expected."""
+    print(f"train: training on {describe_devices()}", flush=True)
+    reason = why_no_gpu()
+    if reason:
+        print(f"train: warning: no GPU is used: {reason}", flush=True)
 
 
 def strategy_of(cluster: Cluster) -> tf.distribute.Strategy:

@@ -33,7 +33,8 @@ class MappedImages:
         images = np.array(self.array[index])  # type: ignore[index]
         memory_map = self.array.base
         assert isinstance(memory_map, mmap.mmap)
-        memory_map.madvise(mmap.MADV_DONTNEED)
+        if hasattr(mmap, "MADV_DONTNEED"):  # elsewhere the system takes it when it needs memory
+            memory_map.madvise(mmap.MADV_DONTNEED)
         return images
 
 

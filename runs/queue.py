@@ -9,9 +9,9 @@ running for ever.
 
 import argparse
 import hashlib
-import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -94,37 +94,29 @@ def put_back_dead() -> list[str]:
 
 
 def start_workers(jobs: int) -> str:
-    """Start workers until there are as many as can be busy; return what DVC prints.
+    """Start workers until there are as many as can be busy; return what is to be said of it.
 
-    A worker that runs already is left alone. Each training gets its share of the cores, by
-    TensorFlow's own settings.
+    A worker that runs already is left alone.
 
     Parameters
     ----------
     jobs : int
-        Number of experiments at a time.
+        Number of experiments at a time, among which the machine is shared (`runs.workers`).
 
     Raises
     ------
     InputError
         If DVC fails, with what it prints.
     """
-    threads = str(max(1, (os.cpu_count() or 1) // jobs))
-    threads_of_training = {"TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": threads}
     unfinished = sum(status in (QUEUED, RUNNING) for status in statuses().values())
-    command = ["dvc", "queue", "start", "--jobs", str(min(jobs, unfinished))]
+    command = [sys.executable, "-m", "runs.workers", str(min(jobs, unfinished)), str(jobs)]
     # A file and not a pipe: the workers would keep the other end of a pipe open.
     with tempfile.TemporaryFile("w+") as output:
-        done = run_program(
-            command,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=os.environ | threads_of_training,
-        )
+        done = run_program(command, stdout=output, stderr=subprocess.STDOUT)
         output.seek(0)
         text = output.read().strip()
     if done.returncode:
-        raise InputError(f"{' '.join(command)}: {text}")
+        raise InputError(f"the workers of the queue do not start: {text}")
     return text
 
 
@@ -136,7 +128,7 @@ def main() -> None:
     for name in put_back_dead():
         print(f"queue: {name} is run again; its worker had been killed")
     if QUEUED in statuses().values():
-        print(start_workers(jobs))
+        print(start_workers(jobs) or "queue: the workers that it needs run already")
     else:
         print("queue: no experiment waits; `dvc exp run --queue` puts one there")
 

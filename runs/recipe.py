@@ -1,4 +1,4 @@
-"""Run a recipe as a DVC experiment, in the workspace: `make recipe NAME=accurate SEED=43`.
+"""Run a recipe as a DVC experiment, in the workspace: `make recipe NAME=mine SEED=43`.
 
     python -m runs.recipe NAME SEED CHANGES
 

@@ -7,7 +7,6 @@ is not run again, so that one can interrupt this program and start it again.
 """
 
 import argparse
-import os
 import subprocess
 import time
 from pathlib import Path
@@ -17,10 +16,12 @@ from pydantic import Field
 
 from common.console import InputError, progress, run, run_program
 from common.params import Seed, StageParams, read_params
+from common.processors import usable_processors
 from review.current import check_tag
 from review.revision import Revision, clone, folder_environment, git, resolve
 from runs.commands import brought_along, whole_number
 from runs.queue import QUEUED, RUNNING, put_back_dead, start_workers, statuses
+from runs.workers import visible_gpus
 
 POLL = 5  # seconds
 
@@ -98,7 +99,9 @@ def put_into_queue(names: dict[int, str], dataset: str) -> None:
 
 
 def run_queue(names: set[str]) -> None:
-    """Run the queue until none of some experiments waits or runs; jobs share the cores.
+    """Run the queue until none of some experiments waits or runs.
+
+    As many run at a time as there are GPUs or, where there is none, processors.
 
     Parameters
     ----------
@@ -110,7 +113,7 @@ def run_queue(names: set[str]) -> None:
     InputError
         If the worker of an experiment is killed a second time.
     """
-    jobs = min(len(names), os.cpu_count() or 1)
+    jobs = min(len(names), len(visible_gpus()) or usable_processors())
     killed: set[str] = set()
     with progress("seeds", len(names), "experiments") as bar:
         while True:

@@ -3,7 +3,9 @@
 Reads   data/prepared/{train,validation}, models/architecture.json
 Writes  models/mnist_cnn_model.h5: the trained, compiled model
         metrics/train.json: loss and accuracy after the epoch whose weights the model holds
-        plots/training.csv: the same after every epoch, written as each epoch ends
+        plots/training.csv: the same after every epoch
+
+The last two are written anew as each epoch ends, as if it were the last: so a run is watched.
 
 The order of the batches, and how augmentation changes their images, are functions of `seed` and
 the epoch. After each epoch the state of the run is kept in models/checkpoint.npz: a run that was
@@ -19,7 +21,6 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import cv2
 import h5py
 import numpy as np
 from pydantic import Field
@@ -28,7 +29,7 @@ from common import checkpoint
 from common.backend import keras, tf
 from common.checkpoint import History
 from common.console import InputError, run
-from common.devices import strategy_of
+from common.devices import has_avx_512, say_what_trains, strategy_of
 from common.model_files import read_architecture
 from common.outputs import remove, replacing, restoring, write_json
 from common.params import read_params
@@ -52,7 +53,6 @@ OPTIMIZERS = {
     "rmsprop": keras.optimizers.RMSprop,
     "sgd": partial(keras.optimizers.SGD, momentum=0.9, nesterov=True),
 }
-AVX_512F = 13  # OpenCV's CPU_AVX_512F, which its Python module does not name
 
 Schedule = keras.optimizers.schedules.LearningRateSchedule
 
@@ -162,7 +162,7 @@ def warn_of_slow_precision(model: keras.Model) -> None:
     if (
         any(layer.compute_dtype == "bfloat16" for layer in model.layers)
         and not tf.config.list_physical_devices("GPU")
-        and not cv2.checkHardwareSupport(AVX_512F)
+        and not has_avx_512()
     ):
         print(
             "train: warning: precision is mixed_bfloat16, and this processor has no AVX-512: "
@@ -179,6 +179,7 @@ def main() -> None:
     fingerprint = checkpoint.fingerprint(params.model_dump_json(), INPUTS)
     state = CHECKPOINT.read_bytes() if CHECKPOINT.exists() else b""
     state = meet(cluster, fingerprint, state)
+    say_what_trains()
     strategy = strategy_of(cluster)
     fingerprint["number of devices"] = str(strategy.num_replicas_in_sync)
     keras.utils.set_random_seed(params.seed)
@@ -191,31 +192,37 @@ def main() -> None:
 
     def keep_state(history: History, best_weights: list[np.ndarray]) -> None:
         checkpoint.save(CHECKPOINT, fingerprint, history, variables, best_weights)
-        write_table(TRAINING, history)
+        write_numbers(history, params.keep)
 
     if not cluster.is_chief:
         with losing_none(cluster):
             fit(model, params, train, validation, history, best_weights, keep_state)
         return
-    with restoring(TRAINING):
+    with restoring(TRAINING), restoring(METRICS):
+        if history:
+            write_numbers(history, params.keep)
         try:
             with losing_none(cluster):
                 fit(model, params, train, validation, history, best_weights, keep_state)
         except InputError:
             remove(CHECKPOINT)  # to go on from it would end in the same way
             raise
-        kept = history[best_epoch(history) - 1 if params.keep == "best" else -1]
-        numbers = {name: value for name, value in kept.items() if name != "epoch"}
-        with replacing(MODEL) as model_file, replacing(METRICS) as metrics_file:
-            write_table(TRAINING, history)
+        with replacing(MODEL) as model_file:
             save(model, model_file)
-            write_json(metrics_file, numbers)
     remove(CHECKPOINT)
+
+
+def write_numbers(history: History, keep: str) -> None:
+    """Write the table of all epochs, and the metrics of the one whose weights would be kept."""
+    kept = history[best_epoch(history) - 1 if keep == "best" else -1]
+    with replacing(TRAINING) as table, replacing(METRICS) as metrics:
+        write_table(table, history)
+        write_json(metrics, {name: value for name, value in kept.items() if name != "epoch"})
 
 
 def write_table(path: Path, history: History) -> None:
     """Write a row for each epoch as CSV, with six decimals."""
-    with replacing(path) as partial, partial.open("w", newline="") as file:
+    with path.open("w", newline="") as file:
         table = csv.DictWriter(file, history[0], lineterminator="\n")
         table.writeheader()
         for row in history:

@@ -1,6 +1,6 @@
 """A model that reads digits, made in a second: for tests of what uses an exported model.
 
-Ridge regression with a Gaussian kernel, on scikit-learn's digits made to look like MNIST's.
+Ridge regression with a Gaussian kernel, on scikit-learn's digits fitted and centred.
 """
 
 from pathlib import Path
@@ -27,7 +27,7 @@ DESCRIPTION = Description(
 )
 
 
-def as_in_mnist(digit: np.ndarray) -> np.ndarray:
+def fitted_and_centred(digit: np.ndarray) -> np.ndarray:
     """Return a digit of 8x8 pixels fitted into 20x20 and centred by its mass in 28x28."""
     grey = (digit * 15.9).astype(np.uint8)
     rows, columns = np.nonzero(grey > 30)
@@ -43,7 +43,7 @@ def as_in_mnist(digit: np.ndarray) -> np.ndarray:
 def write_digit_model(path: Path) -> None:
     """Train the model and write it as `make export` would."""
     digits = load_digits()
-    images = np.stack([as_in_mnist(digit) for digit in digits.images])
+    images = np.stack([fitted_and_centred(digit) for digit in digits.images])
     known = images.reshape(len(images), -1) / 255
     norms = (known**2).sum(axis=1)
     kernel = np.exp(-WIDTH * (norms[:, None] + norms - 2 * known @ known.T))

@@ -8,7 +8,10 @@ import signal
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -17,9 +20,13 @@ from ruamel.yaml import YAML
 from common.params import StageParams
 from review.revision import folder_environment
 
+if TYPE_CHECKING:
+    from selenium import webdriver
+
 ROOT = Path(__file__).parent.parent
 yaml = YAML(typ="safe")  # as DVC reads it
 COMMITTED = yaml.load(ROOT / "params.yaml")
+DEFAULTS = yaml.load(ROOT / "tests/params.yaml")
 STAGES = ("load", "define", "train", "evaluate")
 SMALL = {  # settings with which the whole pipeline takes seconds
     "train_images": 600,
@@ -44,6 +51,13 @@ ENVIRONMENT.pop("TF_CPP_MIN_LOG_LEVEL", None)
 # `make test` sets them; a make that a test starts is no part of that one.
 for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
     ENVIRONMENT.pop(name, None)
+
+# What Python lacks on macOS, and the flag of `madvise` that may be absent elsewhere.
+MACOS = """
+import mmap, multiprocessing, os
+del os.sched_getaffinity, os.sched_setaffinity, mmap.MADV_DONTNEED
+multiprocessing.set_start_method("spawn")
+"""
 
 
 def __getattr__(name: str) -> dict[str, type[StageParams]]:
@@ -86,6 +100,27 @@ def dvc(folder: Path, *arguments: str, fails: bool = False) -> str:
     return command(folder, "dvc", *arguments, fails=fails)
 
 
+@contextmanager
+def headless_browser() -> "Iterator[webdriver.Chrome]":
+    """Open Chromium without a window."""
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    for word in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
+        options.add_argument(word)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    with webdriver.Chrome(
+        options, webdriver.ChromeService(shutil.which("chromedriver"))
+    ) as browser:
+        yield browser
+
+
+def set_screen(browser: "webdriver.Chrome", width: int) -> None:
+    """Give the browser a screen of this width in pixels; a narrow one is that of a telephone."""
+    screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+
+
 def commit(folder: Path, message: str) -> None:
     """Commit everything."""
     git(folder, "add", "--all")
@@ -105,9 +140,19 @@ def hear_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+def as_on_macos(folder: Path) -> dict[str, str]:
+    """Return an environment in which Python lacks what macOS lacks, and starts processes as there.
+
+    The Pythons that such a Python starts do so, too. The folder, which is made, holds how.
+    """
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(MACOS)
+    return {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
+
+
 def write_params(folder: Path, **changes: object) -> None:
-    """Write params.yaml: the committed one, made small, with changes."""
-    yaml.dump(COMMITTED | SMALL | changes, folder / "params.yaml")
+    """Write params.yaml: the defaults, made small, with changes."""
+    yaml.dump(DEFAULTS | SMALL | changes, folder / "params.yaml")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -118,11 +163,13 @@ def contents(folder: Path) -> dict[str, bytes]:
 def copy_repository(folder: Path) -> None:
     """Copy the files of the repository that a pipeline with its own data needs."""
     for name in git(ROOT, "ls-files", "--cached", "--others", "--exclude-standard").splitlines():
-        if (ROOT / name).is_file() and not name.startswith(("plots/", "metrics/", "tests/")):
+        is_result = name.startswith(("plots/", "metrics/", "tests/"))
+        is_of_data = name.endswith((".dvc", "dvc.lock")) or name == "data/dvc.yaml"
+        if (ROOT / name).is_file() and not is_result and not is_of_data:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-    for name in ("dvc.lock", "data/dvc.lock", "data/dvc.yaml", "inference/dvc.lock"):
-        (folder / name).unlink(missing_ok=True)
+    # That of the repository may name a remote, which is no business of the tests.
+    (folder / ".dvc/config").write_text("[core]\n    autostage = true\n    analytics = false\n")
 
 
 def archive_of(folder: Path, path: Path, prefix: str = "") -> Path:

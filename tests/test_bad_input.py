@@ -200,17 +200,19 @@ def test_links_are_followed_and_loops_refused(digits: Path, workspace: Path) -> 
 
 def test_files_that_cannot_be_read_are_named(digits: Path) -> None:
     (digits / "train/0/broken link.jpg").symlink_to("nowhere")
-    (digits / "train/0/input-output error.jpg").symlink_to("/proc/self/mem")
     os.mkfifo(digits / "train/0/pipe.jpg")
+    expected = {
+        "  train/0/broken link.jpg: cannot be read: No such file or directory",
+        "  train/0/pipe.jpg: not a regular file",
+    }
+    if Path("/proc/self/mem").exists():  # on Linux
+        (digits / "train/0/input-output error.jpg").symlink_to("/proc/self/mem")
+        expected.add("  train/0/input-output error.jpg: cannot be read: Input/output error")
     with pytest.raises(InputError) as raised:
         run_load(digits, "folder")
     lines = str(raised.value).splitlines()
-    assert lines[0] == "3 of 303 images cannot be read:"
-    assert set(lines[1:4]) == {
-        "  train/0/broken link.jpg: cannot be read: No such file or directory",
-        "  train/0/input-output error.jpg: cannot be read: Input/output error",
-        "  train/0/pipe.jpg: not a regular file",
-    }
+    assert lines[0] == f"{len(expected)} of {300 + len(expected)} images cannot be read:"
+    assert set(lines[1:-1]) == expected
 
 
 def test_a_name_that_is_not_utf_8_is_refused(digits: Path) -> None:

@@ -12,7 +12,17 @@ from pathlib import Path
 import pytest
 
 from common.splits import CLASSES, write_classes
-from tests.helpers import ENVIRONMENT, ROOT, contents, dvc, git, hear_ctrl_c, write_params, yaml
+from tests.helpers import (
+    ENVIRONMENT,
+    ROOT,
+    as_on_macos,
+    contents,
+    dvc,
+    git,
+    hear_ctrl_c,
+    write_params,
+    yaml,
+)
 
 IMPORTABLE = ENVIRONMENT | {"PYTHONPATH": str(ROOT)}
 
@@ -37,14 +47,15 @@ def start(arguments: Iterable[str], folder: Path, **environment: str) -> subproc
     [
         ("load", ["-m", "stages.load"], {"stages": 0, "numpy": 0, "cv2": 0}),
         ("define", ["-m", "stages.define"], {"stages": 0, "pydantic": 0, "common.backend": 0}),
-        ("train", ["-m", "stages.train"], {"stages": 0, "numpy": 0, "cv2": 0.5}),
+        ("train", ["-m", "stages.train"], {"stages": 0, "numpy": 0, "pydantic": 0.5}),
         ("evaluate", ["-m", "stages.evaluate"], {"pandas": 0, "sklearn": 0}),
         ("review", ["-m", "review"], {"review": 0, "vl_convert": 0}),
         ("seeds", ["-m", "runs.seeds"], {"runs": 0, "numpy": 0}),
-        ("results", ["-m", "runs.results"], {"runs": 0, "dvc.api": 0}),
+        ("results", ["-m", "runs.results"], {"runs": 0, "dvc.api": 0}),  # make new leaves this out
         ("recipe", ["-m", "runs.recipe", "fast", "42"], {"runs": 0, "pydantic": 0}),
         ("predict", ["-m", "inference.predict", "a.png"], {"inference": 0, "onnxruntime": 0}),
-        ("fetch", ["-m", "data.fetch"], {"data": 0, "numpy": 0}),
+        ("fetch", ["-m", "data.fetch"], {"data": 0, "numpy": 0}),  # make new leaves this out
+        ("new", ["-m", "scaffold.new", "a", "b"], {"cv2": 0}),  # make new leaves this out
     ],
 )
 def test_ctrl_c_while_a_program_imports_is_one_line(
@@ -74,6 +85,25 @@ def test_ctrl_c_while_load_starts_a_process_is_not_lost(workspace: Path) -> None
     process = start(["-c", code], workspace)
     _, errors = process.communicate()
     assert (process.returncode, errors) == (130, "load: interrupted\n")
+    assert set(contents(workspace)) == {"params.yaml"}
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_the_processes_of_load_import_is_one_line(
+    workspace: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    macos = as_on_macos(tmp_path_factory.mktemp("hidden") / "macos")
+    process = start(["-m", "stages.load"], workspace, PYTHONPROFILEIMPORTTIME="1", **macos)
+    errors, imported = [], 0
+    for line in process.stderr:
+        if not line.startswith("import time:"):
+            errors.append(line)
+        imported += line.split("|")[-1].strip() == "cv2"
+        if imported == 2 and process.poll() is None:  # the second is that of a process of the pool
+            os.killpg(process.pid, signal.SIGINT)
+            imported += 1
+    assert process.wait() == 130
+    assert "".join(errors) == "load: interrupted\n"
     assert set(contents(workspace)) == {"params.yaml"}
 
 

@@ -30,7 +30,8 @@ import numpy as np
 from pathlib import Path
 from common.splits import Split
 from common.figures import draw_confusion_matrix, draw_samples
-resource.setrlimit(resource.RLIMIT_AS, (8 * 2**30, 8 * 2**30))
+if sys.platform == "linux":  # macOS does not limit it
+    resource.setrlimit(resource.RLIMIT_AS, (8 * 2**30, 8 * 2**30))
 count = int(sys.argv[1])
 classes = [f"kind {number} of great {'cat' * 20}" for number in range(count)]
 matrix = np.random.default_rng(1).poisson(0.001, (count, count)) + 5 * np.eye(count, dtype=int)

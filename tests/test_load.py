@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from multiprocessing import get_start_method
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +88,7 @@ def test_folder_and_archives_give_the_same_bytes(
         dataset,
         workspace / "wrapped",
         archive_of(dataset, workspace / "a.zip"),
-        archive_of(dataset, workspace / "b.zip", prefix="mnist-jpg/"),
+        archive_of(dataset, workspace / "b.zip", prefix="images/"),
         archives_of(dataset, workspace / "several", 3),
     ]
     (workspace / "several" / "SHA256SUMS").write_text("neither archive nor folder")
@@ -195,7 +196,8 @@ def without_flag(dataset: Path, path: Path, name: bytes) -> Path:
 def test_a_name_with_accents_is_the_same_however_it_is_stored(
     workspace: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    paths = [two_classes(dataset, workspace / name, name) for name in (LETTER, LETTER_AND_ACCENT)]
+    names = {"one": LETTER, "two": LETTER_AND_ACCENT}
+    paths = [two_classes(dataset, workspace / number, name) for number, name in names.items()]
     paths.append(archive_of(paths[1], workspace / "with flag.zip"))
     for size, limit in (("small", zipfile.ZIP64_LIMIT), ("large", 1000)):  # as if that were 4 GB
         monkeypatch.setattr(zipfile, "ZIP64_LIMIT", limit)
@@ -220,6 +222,8 @@ def test_names_that_only_the_storing_of_accents_tells_apart_are_refused(
 ) -> None:
     folder = shutil.copytree(dataset, workspace / "twice")
     for name in (LETTER, LETTER_AND_ACCENT):
+        if (folder / f"train/3/{name}.jpg").exists():
+            pytest.skip("this file system, as that of macOS, takes both names for the same")
         shutil.copy(next((folder / "train/3").iterdir()), folder / f"train/3/{name}.jpg")
     for path in (folder, archive_of(folder, workspace / "twice.zip")):
         write_params(workspace, dataset=str(path))
@@ -246,6 +250,7 @@ def test_too_small_a_dev_shm_is_named(workspace: Path) -> None:
     assert not list(workspace.glob("data/prepared/*"))
 
 
+@pytest.mark.skipif(get_start_method() != "fork", reason="a new Python does not know the stand-in")
 def test_a_process_that_the_system_ends_is_said(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,6 +266,7 @@ def memory_of_files() -> int:
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("RssFile:"))
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux alone tells the figure")
 def test_what_was_read_of_a_split_leaves_memory_again(tmp_path: Path) -> None:
     block = np.ones((10_000, 28, 28, 1), np.uint8), ["a.jpg"] * 10_000, [0] * 10_000
     split = tmp_path / "split"

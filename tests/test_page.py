@@ -129,7 +129,7 @@ def read_right(page: Page, way: int, move: tuple[float, float] = (0, 0)) -> int:
 
 def test_drawn_digits_are_read(page: Page, server: Server) -> None:
     page.open(server)
-    # At the edge, where preparing them as MNIST's were decides.
+    # At the edge, where fitting and centring decide.
     assert read_right(page, 1, AT_THE_EDGE) >= 9
     page.element("prepare").click()
     assert read_right(page, 1, AT_THE_EDGE) <= 5

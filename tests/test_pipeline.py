@@ -202,6 +202,11 @@ def test_a_run_that_is_stopped_loses_no_results(
     if stage == "define":
         time.sleep(0.5)  # TensorFlow is being imported
     [started] = psutil.Process(run.pid).children()
+    if stage == "train":
+        shown = json.loads(dvc(reproduced, "exp", "show", "--json"))[0]  # the workspace
+        numbers = shown["data"]["metrics"]["metrics/train.json"]["data"].values()
+        row = ",".join(f"{number:.6f}" for number in numbers)
+        assert f",{row}\n" in (reproduced / "plots/training.csv").read_text()
     if target == "all":
         os.killpg(run.pid, number)
     else:
@@ -212,9 +217,9 @@ def test_a_run_that_is_stopped_loses_no_results(
         assert time.monotonic() < end, "the stage goes on, though nobody waits for it"
         time.sleep(0.1)
     if number == signal.SIGKILL:
-        assert "metrics/train.json" not in results(reproduced)
+        assert results(reproduced)["metrics/train.json"] != before["metrics/train.json"]
         said = command(reproduced, sys.executable, "-m", "common.restore")
-        assert "put back: models/mnist_cnn_model.h5" in said
+        assert "put back: models/mnist_cnn_model.h5, metrics/train.json" in said
     after = results(reproduced)
     assert ("models/checkpoint.npz" in after) == (stage == "train")
     after.pop("models/checkpoint.npz", None)

@@ -20,7 +20,7 @@ from review.revision import resolve
 from review.sentences import seeds_sentence
 from review.significance import over_seeds, paired, unpaired
 from review.tables import MetricChange, ParameterChange
-from tests.helpers import command, commit, dvc, git, write_params
+from tests.helpers import command, commit, dvc, git, headless_browser, set_screen, write_params
 
 SETTINGS = {
     "baseline": {"train_images": 90, "epochs": 1},
@@ -350,17 +350,10 @@ def test_files_of_another_form_are_reviewed(history: Path) -> None:
 @pytest.mark.skipif(not shutil.which("chromedriver"), reason="no chromium-driver on this machine")
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_page_works_offline(improved: Path, width: int) -> None:
-    from selenium import webdriver
     from selenium.webdriver.support.ui import WebDriverWait
 
-    options = webdriver.ChromeOptions()
-    for word in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
-        options.add_argument(word)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = webdriver.ChromeService(shutil.which("chromedriver"))
-    with webdriver.Chrome(options, service) as browser:
-        screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
-        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    with headless_browser() as browser:
+        set_screen(browser, width)
         browser.execute_cdp_cmd("Network.enable", {})
         cut = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
         browser.execute_cdp_cmd("Network.emulateNetworkConditions", cut)

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from common.console import InputError
+from common.processors import usable_processors
 from runs.commands import brought_along, whole_number
 from runs.recipe import read_recipe
 from tests.helpers import ENVIRONMENT, command, commit, dvc, git
@@ -169,10 +170,13 @@ def processes(folder: Path) -> list[psutil.Process]:
     ]
 
 
-def wait_until_training(folder: Path) -> None:
-    """Wait until a worker of the queue has got as far as to run `train`."""
+def wait_until_training(folder: Path) -> psutil.Process:
+    """Wait until a worker of the queue has got as far as to run `train`; return the process."""
     deadline = time.monotonic() + 120
-    while not any("stages.train" in (one.info["cmdline"] or []) for one in processes(folder)):
+    while True:
+        for process in processes(folder):
+            if "stages.train" in (process.info["cmdline"] or []):
+                return process
         assert time.monotonic() < deadline, dvc(folder, "queue", "status")
         time.sleep(0.1)
 
@@ -219,8 +223,13 @@ def test_seeds_go_on_after_a_power_cut(baseline: Path) -> None:
 def test_the_queue_goes_on_after_a_power_cut(baseline: Path) -> None:
     copied = ("--copy-paths", "own")
     dvc(baseline, "exp", "run", "--queue", *copied, "--name", "queued", "-S", "epochs=40")
-    make(baseline, "queue", "JOBS=2")
-    wait_until_training(baseline)
+    cores = usable_processors()
+    half, all_threads = max(1, cores // 2), str(cores)
+    assert f"queue: started 1; each has {half} of " in make(baseline, "queue", "JOBS=2")
+    training = wait_until_training(baseline)
+    assert training.environ()["TF_NUM_INTRAOP_THREADS"] == all_threads
+    if hasattr(training, "cpu_affinity"):  # macOS has none
+        assert len(training.cpu_affinity()) == half
     assert "queued" not in make(baseline, "queue")  # its worker lives
     cut_power(baseline)
     assert "queue: queued is run again; its worker had been killed\n" in make(baseline, "queue")

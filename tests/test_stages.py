@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -24,7 +25,7 @@ from tests.helpers import ROOT, contents, write_params
 
 
 def test_default_architecture_is_that_of_the_notebook() -> None:
-    params = read_params(define.DefineParams, ROOT / "params.yaml")
+    params = read_params(define.DefineParams, ROOT / "tests/params.yaml")
     model = define.build_network(params, classes=10)
     notebook = keras.Sequential(
         [
@@ -47,7 +48,7 @@ def test_default_architecture_is_that_of_the_notebook() -> None:
 
 
 def test_every_parameter_of_the_architecture_shapes_it() -> None:
-    params = read_params(define.DefineParams, ROOT / "params.yaml")
+    params = read_params(define.DefineParams, ROOT / "tests/params.yaml")
     model = define.build_network(
         params.model_copy(
             update={
@@ -77,7 +78,7 @@ def test_every_parameter_of_the_architecture_shapes_it() -> None:
 
 
 def test_a_list_of_filters_is_convolutions_before_one_pooling() -> None:
-    params = read_params(define.DefineParams, ROOT / "params.yaml")
+    params = read_params(define.DefineParams, ROOT / "tests/params.yaml")
     params = params.model_copy(update={"conv_filters": [[4, 8], 2]})
     model = define.build_network(params, classes=10)
     names = ["conv_1", "conv_2", "pool_1", "conv_3", "pool_2", "flatten"]
@@ -434,6 +435,15 @@ def train_as_if_alone() -> None:
     train.main()
 
 
+def numbers_follow(history: list[dict[str, float]]) -> None:
+    """Check that the files hold the epochs so far, and the metrics of the best of them."""
+    if history:
+        assert len(pd.read_csv("plots/training.csv")) == len(history)
+        kept = min(history, key=lambda row: row["validation_loss"])
+        metrics = json.loads(Path("metrics/train.json").read_text())
+        assert metrics | {"epoch": kept["epoch"]} == kept
+
+
 def test_the_best_epoch_is_kept_and_patience_ends_the_training(
     spoilt: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -458,6 +468,7 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_training(
     for last in (best + 1, len(curves)):  # one run ends in the best epoch, one when all is done
 
         def save_and_stop(path: Path, run: dict, history: list, *rest: list, last=last) -> None:
+            numbers_follow(history[:-1])
             save(path, run, history, *rest)
             if len(history) == last:
                 raise KeyboardInterrupt
@@ -465,13 +476,18 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_training(
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(checkpoint, "save", save_and_stop)
             train_as_if_alone()
-        train_as_if_alone()
+        left = contents(Path())
+        assert left.pop("models/checkpoint.npz")
+        assert left == uninterrupted, "the earlier numbers are back"
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint, "save", partial(save_and_stop, last=None))
+            train_as_if_alone()
         assert f"train: going on after epoch {last} of" in capsys.readouterr().out
         assert contents(Path()) == uninterrupted
 
 
 def test_padding_and_head_let_large_images_through_a_deep_network() -> None:
-    params = read_params(define.DefineParams, ROOT / "params.yaml")
+    params = read_params(define.DefineParams, ROOT / "tests/params.yaml")
     deep = {"image_size": 256, "color_mode": "rgb", "conv_filters": [8] * 8, "padding": "same"}
     model = define.build_network(params.model_copy(update=deep), classes=3)
     assert model.input_shape == (None, 256, 256, 3)

@@ -1,4 +1,4 @@
-// Strokes on a canvas, by mouse, pen, finger or keyboard: white on black, as MNIST's digits are.
+// Strokes on a canvas, by mouse, pen, finger or keyboard: white on black, as in the best known data set.
 //
 // A stroke is a list of points [x, y] from 0 to 1, so that it can be drawn at any size.
 

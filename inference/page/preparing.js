@@ -2,7 +2,7 @@
 
 import {PEN, trace} from "./drawing.js";
 
-// MNIST's digits were fitted into 20x20 pixels with their aspect ratio kept, and laid into 28x28 so
+// The digits of the best known data set were fitted into 20x20 pixels with their aspect ratio kept, and laid into 28x28 so
 // that their centre of mass is in the middle: LeCun, Bottou, Bengio and Haffner, "Gradient-based
 // learning applied to document recognition", Proceedings of the IEEE 86(11), 1998, section III.A.
 const FIT = 20 / 28;
@@ -11,7 +11,7 @@ export function fittedSize(size) {
   return Math.round(size * FIT);
 }
 
-// Return a canvas of size x size pixels with the strokes prepared as MNIST's digits were.
+// Return a canvas of size x size pixels with the strokes fitted and centred.
 export function prepared(strokes, size) {
   const xs = strokes.flat().map(point => point[0]);
   const ys = strokes.flat().map(point => point[1]);
