@@ -25,10 +25,10 @@ SEED ?= 42
 WORKERS ?= 2
 serve: PORT ?= 8000
 watch: PORT ?= 8765
-unexport BASE CSV GPU IMAGES JOBS JSON N NAME PORT REV SEED SET WORKERS
+unexport BASE CSV FAIL_ON GPU IMAGES JOBS JSON N NAME PORT REV SEED SET WORKERS
 unexport DATASET DIR  # make new leaves this out
 
-.PHONY: help repro restore watch review seeds experiments recipe queue cluster \
+.PHONY: help repro restore watch review verify seeds experiments recipe queue cluster \
   export predict serve container check test style current audit lock lock-check clean
 .PHONY: new results fashion bench  # make new leaves this out
 
@@ -46,7 +46,11 @@ watch: .venv/installed  ## show the curves of what trains in a browser, as they 
 	@python -m runs.watch -- $(call quoted,PORT)
 
 review: .venv/installed  ## tell an improvement from luck: REV (HEAD) against BASE (where REV left main)
-	@python -m review --base=$(call quoted,BASE) --rev=$(call quoted,REV)
+	@python -m review --base=$(call quoted,BASE) --rev=$(call quoted,REV) \
+	  --fail-on=$(call quoted,FAIL_ON)
+
+verify: .venv/installed  ## make the result of REV (HEAD) again, from the data, and say whether it holds
+	@python -m verify --rev=$(call quoted,REV)
 
 seeds: .venv/installed  ## run the committed settings with N seeds (5), as experiments
 	@python -m runs.seeds -- $(call quoted,N)
@@ -124,6 +128,7 @@ lock: .venv/installed  ## choose versions anew for all requirements*.in
 	for name in requirements requirements-test requirements-gpu inference/requirements; do \
 	  uv pip compile --quiet --upgrade --universal --python-version 3.11 --fork-strategy fewest \
 	    --generate-hashes --no-emit-index-url $$name.in --output-file $$name.txt; done
+	python -m review.packages
 
 # Nothing is installed, and of large packages the description alone is read. DVC needs
 # antlr4-python3-runtime, which is plain Python and has no wheel: it alone is built, in a second.

@@ -23,6 +23,8 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
+from common.processors import usable_processors
+
 UNUSED = ("cv2", "matplotlib", "pandas", "sklearn")
 GREETINGS = (
     "before absl::InitializeLog() is called",
@@ -92,4 +94,25 @@ with hidden(UNUSED), without_greetings():
 gc.freeze()
 gc.enable()
 
-__all__ = ["keras", "tf"]
+
+def use_threads(threads: int | None) -> int:
+    """Set among how many threads TensorFlow shares an operation; return their number.
+
+    It must be called before TensorFlow computes anything. The number decides how sums are split,
+    and so the last bits of a result; on how many cores the threads run does not [1]_.
+
+    Parameters
+    ----------
+    threads : int or None
+        None takes as many as the process may use cores.
+
+    References
+    ----------
+    .. [1] https://www.tensorflow.org/api_docs/python/tf/config/threading
+    """
+    threads = threads or usable_processors()
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    return threads
+
+
+__all__ = ["keras", "tf", "use_threads"]

@@ -25,8 +25,8 @@ def has_avx_512() -> bool:
     return bool(cv2.checkHardwareSupport(INSTRUCTIONS["AVX-512"]))
 
 
-def describe_devices() -> str:
-    """Return what trains: ``1 GPU: NVIDIA H100 80GB HBM3``, or ``2 cores, AVX-512``.
+def describe_devices(threads: int) -> str:
+    """Return what trains: ``1 GPU: NVIDIA H100 80GB HBM3``, or ``2 threads, 2 cores, AVX-512``.
 
     The cores are those that this process may use. With them stands the largest set of vector
     instructions that decides how fast they are, where there is one.
@@ -37,9 +37,10 @@ def describe_devices() -> str:
         names = ", ".join(one.get("device_name", "of an unknown kind") for one in details)
         return f"{len(gpus)} GPU{'s' if len(gpus) > 1 else ''}: {names}"
     cores = usable_processors()
-    described = f"{cores} core{'s' if cores > 1 else ''}"
+    counted = ((threads, "thread"), (cores, "core"))
+    described = [f"{number} {what}{'s' if number > 1 else ''}" for number, what in counted]
     supported = [name for name, cpu in INSTRUCTIONS.items() if cv2.checkHardwareSupport(cpu)]
-    return ", ".join([described, *supported[:1]])
+    return ", ".join([*described, *supported[:1]])
 
 
 def why_no_gpu() -> str | None:
@@ -69,12 +70,26 @@ def why_no_gpu() -> str | None:
     )
 
 
-def say_what_trains() -> None:
+def say_what_trains(threads: int) -> None:
     """Print which devices train, and why no GPU does where one is to be expected."""
-    print(f"train: training on {describe_devices()}", flush=True)
+    print(f"train: training on {describe_devices(threads)}", flush=True)
     reason = why_no_gpu()
     if reason:
         print(f"train: warning: no GPU is used: {reason}", flush=True)
+
+
+def warn_of_slow_precision(model: keras.Model) -> None:
+    """Say so where bfloat16 is no gain: without AVX-512, TensorFlow computes it without oneDNN."""
+    if (
+        any(layer.compute_dtype == "bfloat16" for layer in model.layers)
+        and not tf.config.list_physical_devices("GPU")
+        and not has_avx_512()
+    ):
+        print(
+            "train: warning: precision is mixed_bfloat16, and this processor has no AVX-512: "
+            "float32 would be several times as fast",
+            flush=True,
+        )
 
 
 def strategy_of(cluster: Cluster) -> tf.distribute.Strategy:

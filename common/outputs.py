@@ -100,6 +100,6 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def write_json(path: Path, values: Mapping[str, float]) -> None:
-    """Write metrics as `dvc metrics` reads them, one key a line."""
+def write_json(path: Path, values: Mapping[str, object]) -> None:
+    """Write values as `dvc metrics` reads them, one key a line."""
     path.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n")

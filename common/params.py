@@ -79,6 +79,11 @@ Classes = Annotated[
     Field(min_length=2),
 ]
 
+Threads = Annotated[
+    int | None,
+    Field(ge=1, le=1024, description="a whole number from 1 to 1024, or null for all cores"),
+]
+
 ColorMode = Annotated[
     Literal["grayscale", "rgb"], Field(description="grayscale or rgb")
 ]  # fmt: skip

@@ -13,6 +13,7 @@ from pathlib import Path
 from dvc.repo import Repo
 
 from common.console import InputError, run
+from review.packages import PACKAGES, stages_of_other_versions
 from review.revision import git, run_dvc
 
 
@@ -71,9 +72,8 @@ def check_tag(folder: Path, tag: str) -> Check:
 def missing_results(folder: Path) -> list[str]:
     """Return the metrics and plots that Git should keep, and that are not committed or not there.
 
-    They are the outputs that dvc.yaml declares with ``cache: false``. With `--allow-missing`,
-    DVC does not ask for them. The exported model (inference/dvc.yaml) persists: it is declared so,
-    too, and is not kept.
+    They are the outputs that the dvc.yaml at the root declares with ``cache: false``. With
+    `--allow-missing`, DVC does not ask for them.
 
     Parameters
     ----------
@@ -91,15 +91,22 @@ def missing_results(folder: Path) -> list[str]:
         if name and (folder / name).is_file():
             kept |= {Path(name), *Path(name).parents}
     with Repo(str(folder)) as repo:
-        outputs = [
-            Path(out.fs_path) for out in repo.index.outs if not (out.use_cache or out.persist)
-        ]
+        stages = [stage for stage in repo.index.stages if stage.path_in_repo == "dvc.yaml"]
+        kept_by_git = [out for stage in stages for out in stage.outs if not out.use_cache]
+        outputs = [Path(out.fs_path) for out in kept_by_git]
         declared = {path.relative_to(repo.root_dir) for path in outputs}
     return sorted(path.as_posix() for path in declared - kept)
 
 
 def main() -> None:
     """Print what DVC would run; fail if that is anything, or if results are missing."""
+    stages = stages_of_other_versions(Path())
+    if stages:
+        raise InputError(
+            f"requirements.txt has other versions of packages than {PACKAGES}, on which the "
+            f"stages {', '.join(stages)} depend: run `python -m review.packages` and `dvc repro`, "
+            "and commit what they write"
+        )
     check = check_folder(Path(), show=True)
     if check.stages_to_run is None:
         raise InputError("DVC cannot read the pipeline; what it says of that stands above")

@@ -19,7 +19,7 @@ from common.console import InputError
 from common.splits import Split, read_split
 from review.revision import Revision, read_dvc_json
 
-PREPARED = Path("data/prepared/test")
+PREPARED = Path("data/prepared")
 BINS = 15  # as in `evaluate`
 PICTURES = 24  # of images newly right, and of images newly wrong
 CLASSES = 100  # up to which a chart of classes is drawn: a browser stands still over a thousand
@@ -159,22 +159,26 @@ def disagreements(matched: pd.DataFrame) -> tuple[list[Disagreement], str]:
     right_after = matched["predicted_after"] == matched["actual"]
     newly_right = matched[right_after & ~right_before]
     newly_wrong = matched[right_before & ~right_after]
-    split, no_pixels = prepared_test_set([*newly_right["image"], *newly_wrong["image"]])
+    split, no_pixels = prepared_images([*newly_right["image"], *newly_wrong["image"]])
     return [
         Disagreement("Newly right", len(newly_right), pictures(newly_right, split)),
         Disagreement("Newly wrong", len(newly_wrong), pictures(newly_wrong, split)),
     ], no_pixels
 
 
-def prepared_test_set(names: Sequence[str]) -> tuple[Split | None, str]:
-    """Return the prepared test images if they include all of these names, or None and why not."""
+def prepared_images(names: Sequence[str]) -> tuple[Split | None, str]:
+    """Return the prepared images that include all of these names, or None and why there are none.
+
+    They are test images, or validation images where these were scored.
+    """
     try:
-        split = read_split(PREPARED)
+        for folder in ("test", "validation"):
+            split = read_split(PREPARED / folder)
+            if set(names) <= set(split.names):
+                return split, ""
     except InputError:
-        return None, f"{PREPARED} is not here: `dvc pull` or `dvc repro` bring the pictures"
-    if not set(names) <= set(split.names):
-        return None, f"{PREPARED} holds another test set: `dvc checkout` brings the pictures"
-    return split, ""
+        return None, f"{PREPARED} is not whole: `dvc pull` or `dvc repro` bring the pictures"
+    return None, f"{PREPARED} holds other images: `dvc checkout` brings the pictures"
 
 
 def pictures(rows: pd.DataFrame, split: Split | None) -> list[Picture]:

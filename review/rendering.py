@@ -12,8 +12,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 
 from common.console import InputError
 from common.outputs import replacing
+from review.bootstrap import RESAMPLES, Estimate
 from review.report import Report
 from review.sentences import points
+from review.significance import probability
 
 PAGE = Path("review/report.html")
 COMMENT = Path("review/report.md")
@@ -23,9 +25,15 @@ LONGEST = 80  # characters of a name or a value in a table
 JOINERS = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
 METHODS = (
     "Same test images: exact McNemar test (McNemar, Psychometrika 12, 1947), paired t interval of "
-    "the difference (Agresti, Categorical Data Analysis). Different test images: chi-squared test "
-    "of two proportions, Welch's interval. Several seeds: Welch's t test (Biometrika 34, 1947). "
-    "Intervals at 95%; an improvement or a regression where p < 0.05. Computed with SciPy."
+    "the difference (Agresti, Categorical Data Analysis); F1, loss and calibration error: paired "
+    f"bootstrap, {RESAMPLES:,} draws, percentile intervals (Efron and Tibshirani, An Introduction "
+    "to the Bootstrap, 1993). Different test images: chi-squared test of two proportions, Welch's "
+    "interval. Several seeds: t test over seeds and images (Obuchowski and Rockette, "
+    "Communications in Statistics 24, 1995; Hillis, Statistics in Medicine 26, 2007) where all "
+    "scored the same images, else Welch's t test (Biometrika 34, 1947). Corrected for the settings "
+    "that were compared on these images: Holm, Scandinavian Journal of Statistics 6, 1979. "
+    "Intervals at 95%; an improvement where the corrected p < 0.05, a regression where p < 0.05. "
+    "Computed with SciPy."
 )
 
 
@@ -129,6 +137,8 @@ def render(template: str, report: Report, **variables: object) -> str:
         "points": points_or_dash,
         "mean": mean_or_dash,
         "deviation": deviation_or_dash,
+        "estimate": estimate,
+        "probability": probability,
     }
     return environment.get_template(template).render(report=report, methods=METHODS, **variables)
 
@@ -190,3 +200,17 @@ def mean_or_dash(value: float | None) -> str:
 def deviation_or_dash(value: float | None) -> str:
     """Write the standard deviation of some accuracies; "-" if there are fewer than two."""
     return "-" if value is None else f"{100 * value:.2f} points"
+
+
+def estimate(value: Estimate, sign: str = "") -> str:
+    """Write a value and its interval, with four digits behind the point.
+
+    Parameters
+    ----------
+    value : Estimate
+        What is written.
+    sign : str, default ""
+        "+" for a difference.
+    """
+    numbers = (format(number, f"{sign}.4f") for number in (value.value, value.low, value.high))
+    return "{} ({} to {})".format(*numbers)

@@ -1,14 +1,17 @@
 """Two revisions to one report: what changed, and whether it is more than luck."""
 
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from review import pictures, significance, tables
+from common.console import InputError
+from review import bootstrap, history, pictures, significance, tables
 from review.current import Check, check_tag
-from review.revision import Revision, clone
+from review.revision import Revision, accuracies_of, clone
+from review.seeds import over_seeds_and_images, right_by_seed
 from review.sentences import (
     seeds_sentence,
     verdict_sentence,
@@ -31,12 +34,15 @@ class Scores:
         From `significance.same_images`: both predictions for each image.
     comparison : Comparison
         Of the accuracies; a `PairedComparison` if the images are the same.
+    resampled : list of Resampled
+        Of the other metrics; empty if the images are not the same.
     """
 
     before: pd.DataFrame
     after: pd.DataFrame
     matched: pd.DataFrame | None
     comparison: significance.Comparison
+    resampled: list[bootstrap.Resampled]
 
 
 @dataclass(frozen=True)
@@ -51,11 +57,15 @@ class Headline:
         One on its mean over several seeds; "" if a side has one seed alone.
     warnings : list of str
         Why one should not trust the comparison.
+    is_regression : bool
+        Whether the accuracy became worse by more than luck: over the seeds if a test over them
+        tells, else on the images.
     """
 
     verdict: str
     verdict_over_seeds: str
     warnings: list[str]
+    is_regression: bool
 
 
 @dataclass(frozen=True)
@@ -91,6 +101,7 @@ class Metrics:
     """The section "Metrics". `seeds` is empty if no side has several seeds."""
 
     rows: list[tables.MetricChange]
+    resampled: list[bootstrap.Resampled]
     seeds: list[SeedAccuracies]
 
 
@@ -157,52 +168,121 @@ class Report:
 
 def compare(before: Revision, after: Revision) -> Report:
     """Compare two revisions."""
-    scores = compare_scores(before, after)
-    seeds = [
-        SeedAccuracies("before", before.accuracies_by_seed()),
-        SeedAccuracies("after", after.accuracies_by_seed()),
+    standing = history.standing(before, after)
+    scores = compare_scores(before, after, standing)
+    seeds = before.seeds(), after.seeds()
+    over_seeds = compare_seeds(*seeds, standing)
+    accuracies = [
+        SeedAccuracies(side, accuracies_of(revisions))
+        for side, revisions in zip(("before", "after"), seeds, strict=True)
     ]
     with clone(before, after) as folder:
         checks = [check_tag(folder, tag) for tag in ("before", "after")]
         return Report(
             before=before,
             after=after,
-            headline=headline(before, after, scores, seeds, checks),
+            headline=Headline(
+                verdict=verdict_of(scores, standing),
+                verdict_over_seeds=verdict_over_seeds(over_seeds, accuracies, standing),
+                warnings=warnings_of(before, after, scores, checks),
+                is_regression=is_regression(scores, over_seeds),
+            ),
             changes=changes(before, after, folder),
-            metrics=metrics(folder, scores, seeds),
+            metrics=metrics(folder, scores, accuracies),
             classes=classes(before, after, scores),
             charts=charts(before, after, folder),
             images=images(scores),
         )
 
 
-def compare_scores(before: Revision, after: Revision) -> Scores | None:
+def compare_scores(
+    before: Revision, after: Revision, standing: history.Standing | None
+) -> Scores | None:
     """Compare the predictions of two revisions; return None if one of them has none."""
     if before.predictions is None or after.predictions is None:
         return None
     matched = significance.same_images(before.predictions, after.predictions)
     comparison: significance.Comparison
     if matched is not None:
-        comparison = significance.paired(
-            (matched["predicted_before"] == matched["actual"]).to_numpy(),
-            (matched["predicted_after"] == matched["actual"]).to_numpy(),
-        )
+        comparison = significance.paired(*significance.right_before_and_after(matched))
     else:
         comparison = significance.unpaired(
             (before.predictions["actual"] == before.predictions["predicted"]).to_numpy(),
             (after.predictions["actual"] == after.predictions["predicted"]).to_numpy(),
         )
-    return Scores(before.predictions, after.predictions, matched, comparison)
+    if standing is not None:
+        comparison = replace(comparison, corrected=standing.corrected(comparison.p_value))
+    comparison = replace(comparison, split=common_split(before, after))
+    resampled = [] if matched is None else bootstrap.resample(matched)
+    return Scores(before.predictions, after.predictions, matched, comparison, resampled)
 
 
-def headline(
-    before: Revision,
-    after: Revision,
-    scores: Scores | None,
+def compare_seeds(
+    before: dict[int, Revision], after: dict[int, Revision], standing: history.Standing | None
+) -> significance.Comparison | None:
+    """Compare the seeds of two settings; return None if one of them has fewer than two.
+
+    Where all of them scored the same images, the test uses that. Else it is Welch's, of the
+    accuracies alone.
+    """
+    if min(len(before), len(after)) < 2:
+        return None
+    right = None
+    # A seed whose predictions cannot be read still has its accuracy.
+    with suppress(InputError):
+        predictions = [
+            [seed.predictions for seed in side.values() if seed.predictions is not None]
+            for side in (before, after)
+        ]
+        if [len(side) for side in predictions] == [len(before), len(after)]:
+            right = right_by_seed(*predictions)
+    if right is not None:
+        comparison = over_seeds_and_images(*right, same_seeds=before.keys() == after.keys())
+    else:
+        comparison = significance.over_seeds(
+            *(list(accuracies_of(side).values()) for side in (before, after))
+        )
+    if standing is not None:
+        comparison = replace(comparison, corrected=standing.corrected_alone(comparison.p_value))
+    first = (next(iter(side.values())) for side in (before, after))
+    return replace(comparison, split=common_split(*first))
+
+
+def common_split(before: Revision, after: Revision) -> str:
+    """Return which images two revisions were scored on; "" if it is not the same split."""
+    return before.split if before.split == after.split else ""
+
+
+def verdict_of(scores: Scores | None, standing: history.Standing | None) -> str:
+    """Return the sentence on the test accuracy."""
+    if scores is None:
+        return "The test accuracies cannot be compared: see the warnings."
+    return verdict_sentence(scores.comparison, len(scores.before), len(scores.after), standing)
+
+
+def verdict_over_seeds(
+    comparison: significance.Comparison | None,
     seeds: list[SeedAccuracies],
-    checks: list[Check],
-) -> Headline:
-    """Return what is read first.
+    standing: history.Standing | None,
+) -> str:
+    """Return the sentence on the mean test accuracy over several seeds, or ""."""
+    if comparison is None:
+        return ""
+    seeds_before, seeds_after = (len(side.by_seed) for side in seeds)
+    return seeds_sentence(comparison, seeds_before, seeds_after, standing)
+
+
+def is_regression(scores: Scores | None, over_seeds: significance.Comparison | None) -> bool:
+    """Return whether the accuracy became worse by more than luck; the seeds count first."""
+    if over_seeds is not None and over_seeds.verdict != "no test can tell it from noise":
+        return over_seeds.verdict == "a regression"
+    return scores is not None and scores.comparison.verdict == "a regression"
+
+
+def warnings_of(
+    before: Revision, after: Revision, scores: Scores | None, checks: list[Check]
+) -> list[str]:
+    """Return why one should not trust the comparison.
 
     Parameters
     ----------
@@ -210,28 +290,15 @@ def headline(
         The two sides.
     scores : Scores or None
         Their predictions.
-    seeds : list of SeedAccuracies
-        Before, after.
     checks : list of Check
         Whether the results of each belong to its code: before, after.
     """
-    verdict = "The test accuracies cannot be compared: see the warnings."
-    if scores is not None:
-        verdict = verdict_sentence(scores.comparison, len(scores.before), len(scores.after))
-    verdict_over_seeds = ""
-    accuracies_before, accuracies_after = (list(side.by_seed.values()) for side in seeds)
-    if len(accuracies_before) > 1 and len(accuracies_after) > 1:
-        comparison = significance.over_seeds(accuracies_before, accuracies_after)
-        verdict_over_seeds = seeds_sentence(
-            comparison, len(accuracies_before), len(accuracies_after)
-        )
     other_test_images = scores is not None and scores.matched is None
-    warnings = [
+    return [
         *warnings_about(before, checks[0]),
         *warnings_about(after, checks[1]),
         *warnings_about_both(before, after, other_test_images),
     ]
-    return Headline(verdict, verdict_over_seeds, warnings)
 
 
 def changes(before: Revision, after: Revision, folder: Path) -> Changes:
@@ -242,8 +309,11 @@ def changes(before: Revision, after: Revision, folder: Path) -> Changes:
 def metrics(folder: Path, scores: Scores | None, seeds: list[SeedAccuracies]) -> Metrics:
     """Return the metrics, and the accuracies by seed if a side has several."""
     several = any(len(side.by_seed) > 1 for side in seeds)
-    comparison = None if scores is None else scores.comparison
-    return Metrics(tables.metrics(folder, comparison), seeds if several else [])
+    comparison, resampled = None, []
+    if scores is not None:
+        comparison, resampled = scores.comparison, scores.resampled
+    rows = tables.metrics(folder, comparison, resampled)
+    return Metrics(rows, resampled, seeds if several else [])
 
 
 def classes(before: Revision, after: Revision, scores: Scores | None) -> Classes:

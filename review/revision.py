@@ -21,7 +21,9 @@ from common.params import parse_yaml
 
 EXPERIMENTS = "refs/exps"
 SEED = "seed"
+PROVENANCE = "metrics/provenance.json"
 PREDICTIONS = ["image", "actual", "predicted", "confidence"]
+Stages = dict[str, dict[str, Any]]  # of dvc.lock, by name: ``cmd``, ``deps``, ``params``, ``outs``
 
 
 @cache
@@ -38,10 +40,12 @@ def folder_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in removed}
 
 
-def git(*arguments: str, folder: Path | None = None) -> bytes | None:
+def git(*arguments: str, folder: Path | None = None, stdin: bytes = b"") -> bytes | None:
     """Run git without the user's hooks; return what it prints, or None if it fails."""
     command = ("git", "-c", "core.hooksPath=/dev/null", *arguments)
-    done = subprocess.run(command, cwd=folder, env=folder_environment(), capture_output=True)
+    done = subprocess.run(
+        command, cwd=folder, env=folder_environment(), input=stdin, capture_output=True
+    )
     return done.stdout if done.returncode == 0 else None
 
 
@@ -87,7 +91,7 @@ class Revision:
         # With "./" the path starts in the current folder, without it in the root of Git.
         return git("cat-file", "blob", f"{self.commit}:./{path}")
 
-    def _mapping(self, path: str) -> dict[str, Any]:
+    def mapping(self, path: str) -> dict[str, Any]:
         """Return a YAML or JSON file as a mapping, empty if there is none or it is another kind."""
         content = parse_yaml(self.read(path) or b"", f"{path} of {self.name}")
         return content if isinstance(content, dict) else {}
@@ -110,13 +114,13 @@ class Revision:
         return table if set(columns) <= set(table.columns) else None
 
     @cached_property
-    def stages(self) -> dict[str, dict[str, Any]]:
+    def stages(self) -> Stages:
         """The stages of dvc.lock: ``cmd``, ``deps``, ``params`` and ``outs`` of each.
 
         Empty if the file is not what DVC writes; `review.current` then finds that DVC cannot
         read the pipeline.
         """
-        lock = self._mapping("dvc.lock")
+        lock = self.mapping("dvc.lock")
         try:
             return COMPILED_LOCKFILE_SCHEMA(lock).get("stages", {})
         except voluptuous.Invalid:
@@ -125,12 +129,17 @@ class Revision:
     @cached_property
     def metrics(self) -> dict[str, object]:
         """The values of metrics/evaluate.json; empty if there are none."""
-        return self._mapping("metrics/evaluate.json")
+        return self.mapping("metrics/evaluate.json")
+
+    @property
+    def split(self) -> str:
+        """Which images it was scored on: ``test`` or ``validation``."""
+        return "validation" if "validation_accuracy" in self.metrics else "test"
 
     @property
     def accuracy(self) -> float | None:
-        """The accuracy on the test images, from 0 to 1; None if it is not known."""
-        value = self.metrics.get("test_accuracy")
+        """The accuracy on those images, from 0 to 1; None if it is not known."""
+        value = self.metrics.get(f"{self.split}_accuracy")
         if isinstance(value, bool) or not isinstance(value, int | float):
             return None
         return float(value) if 0 <= value <= 1 else None
@@ -151,7 +160,7 @@ class Revision:
         return None
 
     @cached_property
-    def setting(self) -> dict[str, dict[str, Any]]:
+    def setting(self) -> Stages:
         """Everything that its results come from, except the seed.
 
         That is the command, the code, the data and the parameters of each stage. What another
@@ -187,8 +196,8 @@ class Revision:
         that have the same `setting`.
         """
         candidates = {self.commit: self}
-        for name, commit, parent in experiments():
-            candidates |= {commit: Revision(name, commit), parent: Revision(parent[:7], parent)}
+        for _, commit, parent in experiments():
+            candidates |= {commit: unnamed(commit), parent: unnamed(parent)}
         by_seed: dict[int, Revision] = {}
         for candidate in candidates.values():
             # Nobody asked for a candidate of which a file cannot be read: it is passed over.
@@ -202,8 +211,19 @@ class Revision:
 
     def accuracies_by_seed(self) -> dict[int, float]:
         """Return the test accuracy of each of the `seeds`."""
-        accuracies = {seed: revision.accuracy for seed, revision in self.seeds().items()}
-        return {seed: value for seed, value in accuracies.items() if value is not None}
+        return accuracies_of(self.seeds())
+
+
+@cache
+def unnamed(commit: str) -> Revision:
+    """Return a commit that the user did not name. Its dvc.lock, which takes long, is read once."""
+    return Revision(commit[:7], commit)
+
+
+def accuracies_of(seeds: dict[int, Revision]) -> dict[int, float]:
+    """Return the test accuracy of each of some `Revision.seeds`."""
+    accuracies = {seed: revision.accuracy for seed, revision in seeds.items()}
+    return {seed: value for seed, value in accuracies.items() if value is not None}
 
 
 def resolve(name: str) -> Revision:
@@ -228,27 +248,6 @@ def resolve(name: str) -> Revision:
     raise InputError(
         f"{name} is no revision of this repository; it must be a branch, tag, commit or experiment"
     )
-
-
-def default_base(revision: Revision) -> Revision:
-    """Return the commit at which a revision left the main branch.
-
-    Raises
-    ------
-    InputError
-        If there is no main branch, or the revision is on it.
-    """
-    for main in ("main", "origin/main"):
-        if commit_of(main) is None:
-            continue
-        base = git("merge-base", main, revision.commit)
-        if base is None or base.decode().strip() == revision.commit:
-            raise InputError(
-                f"every commit of {revision.name} is on the branch {main} too; say what to compare "
-                "it with: make review BASE=HEAD~1"
-            )
-        return Revision(f"merge base with {main}", base.decode().strip())
-    raise InputError("there is no branch main; say what to compare with: make review BASE=HEAD~1")
 
 
 @contextmanager

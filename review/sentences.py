@@ -3,8 +3,9 @@
 import math
 
 from review.current import Check
-from review.revision import PREDICTIONS, Revision
-from review.significance import Comparison, PairedComparison, Verdict, probability
+from review.history import Standing
+from review.revision import PREDICTIONS, PROVENANCE, Revision
+from review.significance import LEVEL, Comparison, PairedComparison, Verdict, probability
 
 PLAIN_VERDICT: dict[Verdict, str] = {
     "an improvement": "Better",
@@ -39,10 +40,30 @@ def accuracies(comparison: Comparison, digits: int) -> str:
     if not math.isnan(comparison.low):
         low, high = points(comparison.low, digits), points(comparison.high, digits)
         difference += f", 95% interval {low} to {high}"
-    return f"test accuracy {comparison.before:.2%} to {comparison.after:.2%} ({difference})"
+    name = f"{comparison.split} accuracy".lstrip()
+    return f"{name} {comparison.before:.2%} to {comparison.after:.2%} ({difference})"
 
 
-def verdict_sentence(comparison: Comparison, images_before: int, images_after: int) -> str:
+def p_values(comparison: Comparison, standing: Standing | None) -> str:
+    """Write the test with its p value, and the one that is corrected for all settings."""
+    text = f"{comparison.test}, {probability(comparison.p_value)}"
+    if standing is None or not comparison.is_corrected:
+        return text
+    text += (
+        f", and {probability(comparison.corrected)} corrected for being {standing} scored on "
+        "these images"
+    )
+    if comparison.verdict == "a regression" and comparison.corrected >= 1 - LEVEL:
+        text += "; a regression counts by the first"
+    return text
+
+
+def verdict_sentence(
+    comparison: Comparison,
+    images_before: int,
+    images_after: int,
+    standing: Standing | None = None,
+) -> str:
     """Say what became of the test accuracy, the verdict first.
 
     Parameters
@@ -51,28 +72,37 @@ def verdict_sentence(comparison: Comparison, images_before: int, images_after: i
         Of the two test accuracies.
     images_before, images_after : int
         Number of test images of each side.
+    standing : Standing or None, default None
+        Of the later side among the settings that were scored on its test images, if it is known.
 
     Examples
     --------
     >>> comparison = PairedComparison(
-    ...     0.97, 0.9795, 0.0021, 0.0169, 0.0126, "exact McNemar test", fixed=36, broken=17
+    ...     0.97, 0.9795, 0.0021, 0.0169, 0.0126, "exact McNemar test",
+    ...     fixed=36, broken=17, corrected=0.0378,
     ... )
-    >>> print(verdict_sentence(comparison, 2000, 2000))
+    >>> print(verdict_sentence(comparison, 2000, 2000, Standing(4, 4, [0.3, 0.2])))
     Better: test accuracy 97.00% to 97.95% (+0.95 points, 95% interval +0.2 to +1.7). \
-36 images newly right, 17 newly wrong; exact McNemar test, p = 0.013: an improvement.
+36 images newly right, 17 newly wrong; exact McNemar test, p = 0.013, and p = 0.038 corrected for \
+being the 4th setting scored on these images: an improvement.
     """
     if isinstance(comparison, PairedComparison):
         noun = "image" if comparison.fixed == 1 else "images"
         images = f"{comparison.fixed} {noun} newly right, {comparison.broken} newly wrong"
     else:
-        images = f"The test images differ ({images_before:,} before, {images_after:,} after)"
+        images = f"The images differ ({images_before:,} before, {images_after:,} after)"
     return (
         f"{PLAIN_VERDICT[comparison.verdict]}: {accuracies(comparison, digits=1)}. {images}; "
-        f"{comparison.test}, {probability(comparison.p_value)}: {comparison.verdict}."
+        f"{p_values(comparison, standing)}: {comparison.verdict}."
     )
 
 
-def seeds_sentence(comparison: Comparison, seeds_before: int, seeds_after: int) -> str:
+def seeds_sentence(
+    comparison: Comparison,
+    seeds_before: int,
+    seeds_after: int,
+    standing: Standing | None = None,
+) -> str:
     """Say what became of the mean test accuracy over several seeds, the verdict first.
 
     Parameters
@@ -81,6 +111,8 @@ def seeds_sentence(comparison: Comparison, seeds_before: int, seeds_after: int) 
         Of the two mean test accuracies.
     seeds_before, seeds_after : int
         Number of seeds of each side.
+    standing : Standing or None, default None
+        As for `verdict_sentence`.
 
     Examples
     --------
@@ -90,7 +122,7 @@ def seeds_sentence(comparison: Comparison, seeds_before: int, seeds_after: int) 
 98.00% (+1.00 points, 95% interval -0.20 to +2.20). Welch's t test, p = 0.063: \
 not distinguishable from noise.
     """
-    test = f"{comparison.test}, {probability(comparison.p_value)}"
+    test = p_values(comparison, standing)
     if math.isnan(comparison.low):
         test = "All seeds of each side gave the same accuracy"
     return (
@@ -126,7 +158,8 @@ def warnings_about(revision: Revision, check: Check) -> list[str]:
         )
     if revision.accuracy is None:
         warnings.append(
-            f"{revision.name} has no test_accuracy from 0 to 1 in metrics/evaluate.json."
+            f"{revision.name} has no {revision.split}_accuracy from 0 to 1 in "
+            "metrics/evaluate.json."
         )
     elif revision.predictions is None:
         warnings.append(
@@ -147,12 +180,28 @@ def warnings_about_both(before: Revision, after: Revision, other_test_images: bo
         Whether it is known that they were not scored on the same images.
     """
     warnings = []
-    if other_test_images:
+    if before.split != after.split:
+        warnings.append(
+            f"{before.name} was scored on {before.split} images, {after.name} on {after.split} "
+            "images (`evaluate_on`): the two accuracies do not compare."
+        )
+    elif other_test_images:
         warnings.append("The test set differs: the two were not scored on the same images.")
     data_before, data_after = before.data_hashes(), after.data_hashes()
     if data_before and data_after and data_before != data_after:
         warnings.append(
             "The data set itself differs, by its hash in dvc.lock: two images of the same name may "
             "be different images."
+        )
+    made_before, made_after = before.mapping(PROVENANCE), after.mapping(PROVENANCE)
+    differing = [
+        f"{key}: {made_before.get(key)} before, {made_after.get(key)} after"
+        for key in dict.fromkeys([*made_before, *made_after])
+        if made_before.get(key) != made_after.get(key)
+    ]
+    if made_before and made_after and differing:
+        warnings.append(
+            "The two were not trained in the same place, which by itself changes a result: "
+            f"{'; '.join(differing)}."
         )
     return warnings

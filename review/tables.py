@@ -8,12 +8,18 @@ from typing import Any
 
 import pandas as pd
 
+from review.bootstrap import Resampled
 from review.revision import Revision, read_dvc_json
 from review.significance import Comparison, PairedComparison, probability
 
 HIGHER_IS_BETTER = ("accuracy", "f1")
 LOWER_IS_BETTER = ("loss", "errors", "error")
-TESTED = ("test_accuracy", "errors")  # the metrics of which the test of the accuracies tells
+TESTED = (
+    "test_accuracy",
+    "validation_accuracy",
+    "errors",
+)  # the metrics of which the test of the accuracies tells
+BOUNDS = ("_accuracy_low", "_accuracy_high")  # of an interval: no test asks for them
 CONFUSIONS = 20  # that are listed, at most
 
 
@@ -155,14 +161,16 @@ def direction(name: str, change: float) -> str:
         return "same"
     if not math.isfinite(change):
         return ""
-    if name.endswith(HIGHER_IS_BETTER) or name.startswith("test_accuracy"):
+    if name.endswith(HIGHER_IS_BETTER + BOUNDS):
         return "better" if change > 0 else "worse"
     if name.endswith(LOWER_IS_BETTER):
         return "better" if change < 0 else "worse"
     return ""
 
 
-def metrics(folder: Path, comparison: Comparison | None) -> list[MetricChange]:
+def metrics(
+    folder: Path, comparison: Comparison | None, resampled: list[Resampled]
+) -> list[MetricChange]:
     """Return all metrics of the two tags of a clone as DVC finds them, the unchanged ones too.
 
     Parameters
@@ -172,17 +180,24 @@ def metrics(folder: Path, comparison: Comparison | None) -> list[MetricChange]:
     comparison : Comparison or None
         Of the test accuracies. It tells the significance of their difference, and of that of
         the errors.
+    resampled : list of Resampled
+        The other metrics of the predictions, as far as the bootstrap tells their significance.
     """
+    p_values = {metric.name: metric.p_value for metric in resampled}
     files = read_dvc_json(folder, "metrics", "diff", "before", "after", "--all")
     return [
-        metric(path, name, values, comparison)
+        metric(path, name, values, comparison, p_values)
         for path, metrics_of_file in sorted(files.items())
         for name, values in sorted(metrics_of_file.items())
     ]
 
 
 def metric(
-    path: str, name: str, values: dict[str, Any], comparison: Comparison | None
+    path: str,
+    name: str,
+    values: dict[str, Any],
+    comparison: Comparison | None,
+    p_values: dict[str, float],
 ) -> MetricChange:
     """Return the row of one metric.
 
@@ -194,6 +209,8 @@ def metric(
         From `dvc metrics diff`: ``old``, ``new`` and ``diff``, if they are known.
     comparison : Comparison or None
         As for `metrics`.
+    p_values : dict of str to float
+        Of the bootstrap, by the name of the metric.
     """
     difference = values.get("diff")
     change = better = significance = ""
@@ -202,7 +219,13 @@ def metric(
         better = direction(name, difference)
     if better in ("better", "worse"):
         significance = "not known"
-    if comparison and path == "metrics/evaluate.json" and name in TESTED:
+    is_of_test = path == "metrics/evaluate.json"
+    if is_of_test and name.endswith(BOUNDS):
+        significance = ""
+    resampled = name.replace("validation_", "test_")  # whichever images were scored
+    if is_of_test and resampled in p_values:
+        significance = f"paired bootstrap, {probability(p_values[resampled])}"
+    if is_of_test and name in TESTED and comparison:
         significance = f"{comparison.test}, {probability(comparison.p_value)}"
         if name == "errors" and not isinstance(comparison, PairedComparison):
             better = significance = ""  # they are errors among another number of images

@@ -26,7 +26,6 @@ from common.processors import usable_processors
 from runs.commands import whole_number
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-THREADS = "TF_NUM_INTRAOP_THREADS"
 
 
 def visible_gpus() -> list[str]:
@@ -78,11 +77,10 @@ def machine_of_job(job: int, jobs: int) -> Iterator[None]:
     """Leave a job's share of the machine to the processes that are started meanwhile.
 
     A GPU is one of its own, even where there are more GPUs than jobs: several would train
-    together, and to other bytes. TensorFlow is told to make as many threads as if all processors
-    were the job's, because their number decides the bytes of a training.
+    together, and to other bytes. How many threads TensorFlow makes is left to the parameter
+    `threads`, because their number decides the bytes of a training.
     """
     before, gpus = os.environ.copy(), visible_gpus()
-    os.environ.setdefault(THREADS, str(usable_processors()))
     if gpus:
         os.environ[VISIBLE] = gpus[job % len(gpus)]
     if sys.platform == "linux":  # macOS shares processors out by itself

@@ -33,6 +33,7 @@ LEFT_OUT = (
     "tests/test_recipes.py",
     # measurements
     "bench",
+    "tests/test_luck.py",
     "common/pages.py",
     "docs/benchmark.md",
     "docs/recipes.md",

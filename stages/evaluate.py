@@ -1,40 +1,51 @@
 """Stage 4, `evaluate`: a model and test arrays to metrics and pictures.
 
-Reads   models/mnist_cnn_model.h5, data/prepared/test, data/prepared/classes.json,
-        plots/training.csv
+Reads   models/mnist_cnn_model.h5, data/prepared/test or data/prepared/validation, as
+        `evaluate_on` says, data/prepared/classes.json, plots/training.csv
 Writes  metrics/evaluate.json: loss, accuracy and its 95% interval, errors, F1, calibration
-        plots/predictions.csv: a row a test image
+        plots/predictions.csv: a row an image
         plots/per_class.csv: precision, recall and F1 of each class
         plots/calibration.csv: confidence against accuracy
         plots/{loss,accuracy,confusion_matrix,misclassified}.png
 
-The only stage that opens the test images.
+The only stage that opens the test images that `load` wrote, and not even this one if `evaluate_on`
+is `validation`: whoever searches for better settings judges them by validation images, so that the
+test images still tell what the choice is worth.
 """
 
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from pydantic import Field
+from sklearn.metrics import confusion_matrix
 
-from common.backend import keras, tf
+from common.backend import keras, tf, use_threads
 from common.console import InputError, progress, run
 from common.figures import draw_confusion_matrix, draw_curves, draw_misclassified
 from common.model_files import read_model
 from common.outputs import replacing, write_json
+from common.params import StageParams, Threads, read_params
+from common.scores import calibration_of, losses_of, metrics_of, score_classes
 from common.splits import Split, read_classes, read_split
 
 MODEL = Path("models/mnist_cnn_model.h5")
-TEST = Path("data/prepared/test")
+PREPARED = Path("data/prepared")
 METRICS = Path("metrics/evaluate.json")
 PLOTS = Path("plots")
 TRAINING = PLOTS / "training.csv"
 
 BATCH = 500
-BINS = 15  # of the calibration error, as in Guo et al.
 MISTAKES_SHOWN = 24
+
+
+class EvaluateParams(StageParams):
+    """What `evaluate` reads of params.yaml."""
+
+    threads: Threads
+    evaluate_on: Literal["test", "validation"] = Field(description="test or validation")
 
 
 def predict(model: keras.Model, split: Split) -> np.ndarray:
@@ -58,8 +69,10 @@ def predict(model: keras.Model, split: Split) -> np.ndarray:
     return np.concatenate(blocks)
 
 
-def predictions_of(probabilities: np.ndarray, split: Split, classes: list[str]) -> pd.DataFrame:
-    """Return a row for each image: image, actual, predicted, confidence."""
+def predictions_of(
+    probabilities: np.ndarray, split: Split, classes: list[str], split_name: str
+) -> pd.DataFrame:
+    """Return a row for each image: image, actual, predicted, confidence, loss, split."""
     predicted = probabilities.argmax(axis=1)
     names = np.array(classes)
     return pd.DataFrame(
@@ -68,101 +81,14 @@ def predictions_of(probabilities: np.ndarray, split: Split, classes: list[str]) 
             "actual": names[split.labels],
             "predicted": names[predicted],
             "confidence": probabilities.max(axis=1),
+            "loss": losses_of(probabilities, split.labels),
+            "split": split_name,
         }
     )
 
 
-def calibration_of(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Compare confidence with accuracy in `BINS` equal bins of confidence [1]_.
-
-    Returns
-    -------
-    DataFrame
-        A row for each bin that holds an image: mean ``confidence``, ``accuracy``, number of
-        ``images``, and ``perfect``: the accuracy that the confidence promises.
-
-    References
-    ----------
-    .. [1] C. Guo, G. Pleiss, Y. Sun and K. Weinberger, "On calibration of modern neural
-       networks", ICML 2017.
-    """
-    bins = pd.cut(predictions["confidence"], np.linspace(0, 1, BINS + 1))
-    correct = predictions["actual"] == predictions["predicted"]
-    groups = predictions.assign(correct=correct).groupby(bins, observed=True)
-    table = groups.agg(
-        confidence=("confidence", "mean"), accuracy=("correct", "mean"), images=("correct", "size")
-    )
-    return table.assign(perfect=table["confidence"])
-
-
-def metrics_of(
-    probabilities: np.ndarray, labels: np.ndarray, f1: np.ndarray, calibration: pd.DataFrame
-) -> dict[str, float]:
-    """Return the numbers of metrics/evaluate.json.
-
-    Parameters
-    ----------
-    probabilities : ndarray of float32, shape (N, classes)
-        What the model says.
-    labels : ndarray of int64, shape (N,)
-        What the images are.
-    f1 : ndarray of float64, shape (classes,)
-        F1 of each class.
-    calibration : DataFrame
-        From `calibration_of`.
-
-    Returns
-    -------
-    dict of str to float
-        The interval of the accuracy is Wilson's [1]_, at 95%. The loss is the mean
-        cross-entropy in nats; like Keras's it takes no probability for less than 1e-7.
-
-    References
-    ----------
-    .. [1] E. B. Wilson, "Probable inference, the law of succession, and statistical
-       inference", JASA 22, 1927.
-    """
-    given = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    correct = int((probabilities.argmax(axis=1) == labels).sum())
-    interval = binomtest(correct, len(labels)).proportion_ci(0.95, method="wilson")
-    gap = (calibration["confidence"] - calibration["accuracy"]).abs()
-    return {
-        "test_loss": float(-np.log(np.clip(given, 1e-7, 1)).mean()),
-        "test_accuracy": correct / len(labels),
-        "test_accuracy_low": interval.low,
-        "test_accuracy_high": interval.high,
-        "errors": len(labels) - correct,
-        "macro_f1": float(np.nanmean(f1)),
-        "expected_calibration_error": float((gap * calibration["images"]).sum() / len(labels)),
-    }
-
-
-def score_classes(labels: np.ndarray, predicted: np.ndarray, classes: list[str]) -> pd.DataFrame:
-    """Return precision, recall, F1 and the number of images of each class.
-
-    Parameters
-    ----------
-    labels, predicted : ndarray of int64, shape (N,)
-        What the images are, and what the model takes them for.
-    classes : list of str
-        Names of the classes, by label.
-
-    Returns
-    -------
-    DataFrame
-        Columns ``class``, ``precision``, ``recall``, ``f1`` and ``images``; NaN where a score
-        is not defined.
-    """
-    precision, recall, f1, images = precision_recall_fscore_support(
-        labels, predicted, labels=range(len(classes)), zero_division=np.nan
-    )
-    return pd.DataFrame(
-        {"class": classes, "precision": precision, "recall": recall, "f1": f1, "images": images}
-    )
-
-
-def check_fits(model: keras.Model, test: Split, classes: list[str]) -> None:
-    """Check that a model takes the test images and tells apart as many classes as there are.
+def check_fits(model: keras.Model, split: Split, classes: list[str]) -> None:
+    """Check that a model takes the images and tells apart as many classes as there are.
 
     Raises
     ------
@@ -170,39 +96,47 @@ def check_fits(model: keras.Model, test: Split, classes: list[str]) -> None:
         If it does not.
     """
     shapes = model.input_shape, model.output_shape
-    expected = (None, *test.images.shape[1:]), (None, len(classes))
+    expected = (None, *split.images.shape[1:]), (None, len(classes))
     if shapes != expected:
         raise InputError(
-            f"{MODEL} takes {shapes[0]} and gives {shapes[1]}; the test images and classes need "
+            f"{MODEL} takes {shapes[0]} and gives {shapes[1]}; the images and classes need "
             f"{expected[0]} and {expected[1]}; run `dvc repro`"
         )
 
 
-def draw_mistakes(predictions: pd.DataFrame, test: Split, classes: list[str], path: Path) -> None:
+def draw_mistakes(
+    predictions: pd.DataFrame, split: Split, classes: list[str], split_name: str, path: Path
+) -> None:
     """Draw the mistakes of which the model was most certain."""
     mistakes = predictions[predictions["actual"] != predictions["predicted"]]
     shown = mistakes.sort_values("confidence", ascending=False, kind="stable")[:MISTAKES_SHOWN]
-    title = "No test image is misclassified"
+    title = f"No {split_name} image is misclassified"
     if len(mistakes):
-        title = f"The most confident {len(shown)} of {len(mistakes)} misclassified test images"
-    draw_misclassified(test.images[shown.index], shown, classes, title, path)
+        title = (
+            f"The most confident {len(shown)} of {len(mistakes)} misclassified {split_name} images"
+        )
+    draw_misclassified(split.images[shown.index], shown, classes, title, path)
 
 
 def main() -> None:
     """Run the stage."""
+    params = read_params(EvaluateParams)
+    use_threads(params.threads)
     classes = read_classes()
-    test = read_split(TEST)
+    split_name = params.evaluate_on
+    split = read_split(PREPARED / split_name)
     model = read_model(MODEL)
-    check_fits(model, test, classes)
+    check_fits(model, split, classes)
     training = pd.read_csv(TRAINING)
 
-    probabilities = predict(model, test)
+    probabilities = predict(model, split)
     predicted = probabilities.argmax(axis=1)
-    predictions = predictions_of(probabilities, test, classes)
+    predictions = predictions_of(probabilities, split, classes, split_name)
     calibration = calibration_of(predictions)
-    per_class = score_classes(test.labels, predicted, classes)
-    metrics = metrics_of(probabilities, test.labels, per_class["f1"].to_numpy(), calibration)
-    matrix = confusion_matrix(test.labels, predicted, labels=range(len(classes)))
+    per_class = score_classes(split.labels, predicted, classes)
+    f1 = per_class["f1"].to_numpy()
+    metrics = metrics_of(probabilities, split.labels, f1, calibration, split_name)
+    matrix = confusion_matrix(split.labels, predicted, labels=range(len(classes)))
 
     with ExitStack() as outputs:
 
@@ -216,11 +150,12 @@ def main() -> None:
         for quantity in ("loss", "accuracy"):
             draw_curves(training, quantity, output(f"{quantity}.png"))
         draw_confusion_matrix(matrix, classes, output("confusion_matrix.png"))
-        draw_mistakes(predictions, test, classes, output("misclassified.png"))
-    interval = f"{metrics['test_accuracy_low']:.4f} to {metrics['test_accuracy_high']:.4f}"
+        draw_mistakes(predictions, split, classes, split_name, output("misclassified.png"))
+    accuracy, low, high = (metrics[f"{split_name}_accuracy{end}"] for end in ("", "_low", "_high"))
     print(
-        f"Test Accuracy {metrics['test_accuracy']:.4f} (95% interval {interval}), "
-        f"loss {metrics['test_loss']:.4f}, {metrics['errors']} errors in {len(test):,} images"
+        f"{split_name.capitalize()} Accuracy {accuracy:.4f} (95% interval {low:.4f} to "
+        f"{high:.4f}), loss {metrics[f'{split_name}_loss']:.4f}, {metrics['errors']} errors in "
+        f"{len(split):,} images"
     )
 
 

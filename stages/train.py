@@ -4,8 +4,10 @@ Reads   data/prepared/{train,validation}, models/architecture.json
 Writes  models/mnist_cnn_model.h5: the trained, compiled model
         metrics/train.json: loss and accuracy after the epoch whose weights the model holds
         plots/training.csv: the same after every epoch
+        metrics/provenance.json: processor, devices, threads and versions it was trained with
 
-The last two are written anew as each epoch ends, as if it were the last: so a run is watched.
+train.json and training.csv are written anew as each epoch ends, as if it were the last: so a run
+is watched.
 
 The order of the batches, and how augmentation changes their images, are functions of `seed` and
 the epoch. After each epoch the state of the run is kept in models/checkpoint.npz: a run that was
@@ -26,13 +28,14 @@ import numpy as np
 from pydantic import Field
 
 from common import checkpoint
-from common.backend import keras, tf
+from common.backend import keras, tf, use_threads
 from common.checkpoint import History
 from common.console import InputError, run
-from common.devices import has_avx_512, say_what_trains, strategy_of
+from common.devices import say_what_trains, strategy_of, warn_of_slow_precision
 from common.model_files import read_architecture
 from common.outputs import remove, replacing, restoring, write_json
-from common.params import read_params
+from common.params import Threads, read_params
+from common.provenance import PROVENANCE, provenance
 from common.splits import Split, read_split
 from common.training_loop import LoopParams, best_epoch, fit
 from common.workers import losing_none, meet, read_cluster
@@ -60,6 +63,7 @@ Schedule = keras.optimizers.schedules.LearningRateSchedule
 class TrainParams(LoopParams):
     """What `train` reads of params.yaml."""
 
+    threads: Threads
     optimizer: Literal["adam", "rmsprop", "sgd"] = Field(description="adam, rmsprop or sgd")
     learning_rate: float = Field(gt=0, le=10, description="a number above 0, at most 10")
     schedule: Literal["constant", "one_cycle"] = Field(description="constant or one_cycle")
@@ -157,29 +161,16 @@ def compiled_model(params: TrainParams, train: Split) -> keras.Model:
     return model
 
 
-def warn_of_slow_precision(model: keras.Model) -> None:
-    """Say so where bfloat16 is no gain: without AVX-512, TensorFlow computes it without oneDNN."""
-    if (
-        any(layer.compute_dtype == "bfloat16" for layer in model.layers)
-        and not tf.config.list_physical_devices("GPU")
-        and not has_avx_512()
-    ):
-        print(
-            "train: warning: precision is mixed_bfloat16, and this processor has no AVX-512: "
-            "float32 would be several times as fast",
-            flush=True,
-        )
-
-
 def main() -> None:
     """Run the stage."""
     params = read_params(TrainParams)
+    threads = use_threads(params.threads)
     train, validation = read_split(PREPARED / "train"), read_split(PREPARED / "validation")
     cluster = read_cluster()
     fingerprint = checkpoint.fingerprint(params.model_dump_json(), INPUTS)
     state = CHECKPOINT.read_bytes() if CHECKPOINT.exists() else b""
     state = meet(cluster, fingerprint, state)
-    say_what_trains()
+    say_what_trains(threads)
     strategy = strategy_of(cluster)
     fingerprint["number of devices"] = str(strategy.num_replicas_in_sync)
     keras.utils.set_random_seed(params.seed)
@@ -207,8 +198,9 @@ def main() -> None:
         except InputError:
             remove(CHECKPOINT)  # to go on from it would end in the same way
             raise
-        with replacing(MODEL) as model_file:
+        with replacing(MODEL) as model_file, replacing(PROVENANCE) as provenance_file:
             save(model, model_file)
+            write_json(provenance_file, provenance(threads))
     remove(CHECKPOINT)
 
 

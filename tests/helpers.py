@@ -67,12 +67,13 @@ def __getattr__(name: str) -> dict[str, type[StageParams]]:
     """
     if name != "PARAMETERS_OF":
         raise AttributeError(name)
-    from stages import define, load, train
+    from stages import define, evaluate, load, train
 
     return {
         "load": load.LoadParams,
         "define": define.DefineParams,
         "train": train.TrainParams,
+        "evaluate": evaluate.EvaluateParams,
     }
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from review.packages import with_versions_of_lock
 from tests.helpers import ENVIRONMENT, ROOT, write_params, yaml
 
 # Runs a stage as `python -m` does, and writes down every file it opens and renames.
@@ -35,6 +36,13 @@ sys.argv[:] = [sys.argv[0]]
 sys.path.insert(0, os.getcwd())
 runpy.run_module(f"stages.{stage}", run_name="__main__", alter_sys=True)
 """
+# What a module imports for another stage's sake, or only names: it decides nothing here.
+IMPORTED_FOR_OTHERS = {
+    "load": {"pandas", "seaborn"},
+    "define": {"numpy"},
+    "train": set(),
+    "evaluate": set(),
+}
 CHECKPOINT = "models/checkpoint.npz"  # no output: train alone knows it, and removes it
 
 
@@ -90,6 +98,12 @@ def undeclared(folder: Path, stage: str) -> set[tuple[str, str]]:
         parent = kind == "write" and any(one.startswith(f"{name}/") for one in outs)
         return below or parent or (stage == "train" and name == CHECKPOINT)
 
+    if stage == "evaluate":
+        judged, other = "test", "validation"
+        if yaml.load(folder / "params.yaml")["evaluate_on"] == "validation":
+            judged, other = other, judged
+        assert ("read", f"data/prepared/{judged}/images.npy") in events
+        assert not any(name.startswith(f"data/prepared/{other}") for _, name in events)
     assert any(kind == "read" for kind, _ in events)
     assert any(kind == "write" for kind, _ in events)
     if stage == "train":
@@ -102,6 +116,37 @@ def undeclared(folder: Path, stage: str) -> set[tuple[str, str]]:
 def test_stages_read_and_write_what_is_declared(copy: Path) -> None:
     for stage in ("load", "define", "train", "evaluate"):
         assert undeclared(copy, stage) == set()
+
+
+def test_test_images_stay_closed_where_validation_images_judge(copy: Path) -> None:
+    write_params(copy, dataset="digits", evaluate_on="validation")
+    for stage in ("define", "train", "evaluate"):
+        undeclared(copy, stage)  # checks which split is opened
+    metrics = json.loads((copy / "metrics/evaluate.json").read_text())
+    training = json.loads((copy / "metrics/train.json").read_text())
+    assert metrics["validation_accuracy"] == pytest.approx(training["validation_accuracy"])
+    assert not any(name.startswith("test_") for name in metrics)
+    predictions = (copy / "plots/predictions.csv").read_text().splitlines()
+    assert len(predictions) == 101
+    assert all(line.endswith(",validation") for line in predictions[1:])
+    write_params(copy, dataset="digits")
+
+
+def test_the_packages_of_each_stage_are_declared() -> None:
+    """Each package that decides what is written, with the version of the lock."""
+    packages = yaml.load(ROOT / "stages/packages.yaml")
+    content = (ROOT / "stages/packages.yaml").read_text()
+    assert with_versions_of_lock(content, (ROOT / "requirements.txt").read_text()) == content
+    package_of = {"cv2": "opencv-python-headless", "PIL": "pillow", "sklearn": "scikit-learn"}
+    for stage, description in yaml.load(ROOT / "dvc.yaml")["stages"].items():
+        modules = [name for name in description["deps"] if name.endswith(".py")]
+        code = "".join((ROOT / name).read_text() for name in modules)
+        imported = set(re.findall(r"^\s*(?:import|from) (\w+)", code, re.MULTILINE))
+        named = [params for params in description["params"] if isinstance(params, dict)]
+        declared = set(named[0]["stages/packages.yaml"])
+        needed = {package_of.get(name, name) for name in imported} & packages.keys()
+        assert needed - declared <= IMPORTED_FOR_OTHERS[stage], stage
+        assert declared <= needed, stage
 
 
 @pytest.mark.parametrize(

@@ -254,6 +254,14 @@ def test_each_picture_is_shown_once(reproduced: Path) -> None:
 def test_current_asks_for_what_git_should_keep(reproduced: Path) -> None:
     words = (sys.executable, "-m", "review.current")
     assert "up to date" in command(reproduced, *words)
+    lock = (reproduced / "requirements.txt").read_text()
+    upgraded = re.sub(r"^(h5py|pandas)==[\d.]+", r"\1==99.0", lock, flags=re.MULTILINE)
+    (reproduced / "requirements.txt").write_text(upgraded)
+    said = command(reproduced, *words, fails=True)
+    assert "on which the stages train, evaluate depend: run `python -m review.packages`" in said
+    command(reproduced, sys.executable, "-m", "review.packages")
+    assert stages_changed(dvc(reproduced, "status")) == ["train", "evaluate"]
+    git(reproduced, "reset", "--quiet", "--hard")
     git(reproduced, "rm", "--quiet", "metrics/evaluate.json")
     git(reproduced, "rm", "--quiet", "--cached", "plots/predictions.csv")
     said = command(reproduced, *words, fails=True)
@@ -265,7 +273,7 @@ def test_current_asks_for_what_git_should_keep(reproduced: Path) -> None:
 
 def test_a_merge_conflict_in_results_is_solved_as_the_readme_says(reproduced: Path) -> None:
     for name, old, new in (
-        ("ours", "dropout: 0.0", "dropout: 0.25"),
+        ("ours", "batch_norm: false", "batch_norm: true"),
         ("theirs", "kernel_size: 3", "kernel_size: 11"),
     ):
         git(reproduced, "checkout", "--quiet", "-B", name, "main")
@@ -275,7 +283,10 @@ def test_a_merge_conflict_in_results_is_solved_as_the_readme_says(reproduced: Pa
         commit(reproduced, name)
     git(reproduced, "checkout", "--quiet", "ours")
     assert "dvc.lock" in command(reproduced, "git", "merge", "theirs", fails=True)
-    git(reproduced, "checkout", "--ours", "dvc.lock", "metrics", "plots")
+    # What one of the branches made stands there whole, so that DVC can read it.
+    for path in ("dvc.lock", "metrics/define.json"):
+        assert (reproduced / path).read_text() == git(reproduced, "show", f"ours:{path}")
+        assert f"UU {path}" in git(reproduced, "status", "--short")
     assert stages_changed(dvc(reproduced, "repro", "define")) == ["define"]
     commit(reproduced, "merged")
     assert "didn't change" in dvc(reproduced, "repro", "define")

@@ -39,7 +39,7 @@ RANDOM = {
     "patience": 2,
 }
 STAGES = ("load", "define", "train", "evaluate")
-KILLS = 20
+KILLS = 12
 # Its processes are copies of one that has imported TensorFlow already: that is most of the time.
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload([f"stages.{stage}" for stage in STAGES])
@@ -106,6 +106,20 @@ def test_two_runs_give_the_same_bytes(
     assert found[0].keys() == found[1].keys()
     assert [name for name in found[0] if found[0][name] != found[1][name]] == []
     assert {"models/mnist_cnn_model.h5", "plots/loss.png", "plots/samples.png"} < found[0].keys()
+
+
+def test_the_number_of_cores_changes_no_byte(whole: Path, tmp_path: Path, dataset: Path) -> None:
+    if not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("needs two cores, and a system that can do without one")
+    write_params(tmp_path, dataset=str(dataset), **RANDOM)
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})  # what is started from here has one core
+    try:
+        found = run_all(tmp_path)
+    finally:
+        os.sched_setaffinity(0, cores)
+    expected = outputs(whole)
+    assert [name for name in expected if found[name] != expected[name]] == []
 
 
 def test_another_seed_gives_other_weights_and_batches(

@@ -1,6 +1,9 @@
 """The review of a revision, on a repository with a real history of three commits."""
 
 import io
+import json
+import os
+import re
 import shutil
 import sys
 import warnings
@@ -14,13 +17,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from common.console import InputError
+from review.base import main_branch
+from review.history import standing
 from review.rendering import COMMENT_LIMIT, Limits, comment, render
-from review.report import compare
+from review.report import compare, compare_scores
 from review.revision import resolve
 from review.sentences import seeds_sentence
 from review.significance import over_seeds, paired, unpaired
 from review.tables import MetricChange, ParameterChange
-from tests.helpers import command, commit, dvc, git, headless_browser, set_screen, write_params
+from tests.helpers import (
+    ROOT,
+    command,
+    commit,
+    dvc,
+    git,
+    headless_browser,
+    set_screen,
+    write_params,
+)
 
 SETTINGS = {
     "baseline": {"train_images": 90, "epochs": 1},
@@ -97,6 +112,7 @@ def check_sentence(history: Path, base: str, rev: str, sentence: str, verdict: s
         low, high = stats.ttest_rel(after, before).confidence_interval()
         assert f" points, 95% interval {100 * low:+.1f} to {100 * high:+.1f})" in sentence
     assert ("p < 0.001" if p < 0.001 else f"p = {p:.3f}") in sentence
+    assert re.search(r", and p [<=] [01]\.\d{3} corrected for being (the|one of) ", sentence)
     assert sentence.endswith(f": {verdict}.")
 
 
@@ -110,7 +126,7 @@ def test_an_improvement_is_told_from_noise(history: Path, improved: Path) -> Non
     check_sentence(history, "better", "noise", sentence, "not distinguishable from noise")
 
 
-def test_the_report_says_what_changed(improved: Path) -> None:
+def test_the_report_says_what_changed(history: Path, improved: Path) -> None:
     markdown, html = reports(improved)
     assert f"<h1>{markdown.splitlines()[0][2:]}</h1>" in html.replace("&lt;", "<")
     assert "Warning" not in html
@@ -119,6 +135,11 @@ def test_the_report_says_what_changed(improved: Path) -> None:
     assert "| train | parameters: epochs; data: data/prepared/train |" in markdown
     assert "| evaluate: test_accuracy |" in markdown
     assert "xychart-beta" in markdown
+    found = json.loads(git(history, "show", "better:metrics/evaluate.json"))
+    for name in ("macro_f1", "test_loss", "expected_calibration_error"):
+        cells = re.search(rf"\n\| {name} \|(.*)\|(.*)\|.*\| p (=|<) 0\.", markdown)
+        assert f" {found[name]:.4f} (" in cells[2]
+        assert re.search(rf"evaluate: {name} \|.*paired bootstrap, p ", markdown)
     assert html.count("data:image/png;base64,") > 1  # the images on which they differ
     assert "Newly right" in html
 
@@ -237,6 +258,114 @@ def test_a_mistake_is_one_line(history: Path, base: str, rev: str, line: str) ->
     assert output.count("\n") == 1
 
 
+def test_a_regression_fails_where_it_must(history: Path) -> None:
+    make = ("make", "--silent", "--assume-old", ".venv/installed", "review", "FAIL_ON=regression")
+    output = command(history, *make, "BASE=better", "REV=baseline", fails=True)
+    assert "review: Worse: " in output and ": a regression.\n" in output
+    assert "review: error: baseline is a regression, and FAIL_ON=regression forbids one\n" in output
+    assert reports(history)[0].startswith("# Worse: ")  # what it fails for can be read
+    command(history, *make, "BASE=baseline", "REV=better")
+    command(history, *make, "BASE=better", "REV=noise")
+    review(history, "better", "baseline")  # nobody asked it to fail
+    output = command(history, *make[:-1], "FAIL_ON=worse $x", "BASE=better", fails=True)
+    assert output.startswith(
+        "review: error: FAIL_ON is worse $x; it must be regression, or nothing"
+    )
+
+
+@pytest.mark.slow
+def test_settings_are_counted_and_p_is_corrected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    git(tmp_path, "init", "--quiet", "--initial-branch=main")
+    lock = (ROOT / "dvc.lock").read_text()
+    table = pd.read_csv(ROOT / "plots/predictions.csv", dtype=str)
+    is_right = (table["actual"] == table["predicted"]).to_numpy()
+    code, images = (
+        re.search(rf"path: {path}\n +hash: md5\n +md5: (\w+)", lock)[1]
+        for path in ("stages/train.py", "data/prepared/test")
+    )
+    (tmp_path / "plots").mkdir()
+
+    def scored(fixed: int, broken: int, old: str = "", new: str = "") -> str:
+        """Commit a result that is another one than the first, with another dvc.lock."""
+        (tmp_path / "dvc.lock").write_text(lock.replace(old, new) if old else lock)
+        changed = table.copy()
+        right, wrong = np.flatnonzero(is_right)[:broken], np.flatnonzero(~is_right)[:fixed]
+        changed.loc[wrong, "predicted"] = table.loc[wrong, "actual"]
+        changed.loc[right, "predicted"] = "none of them"
+        changed.to_csv(tmp_path / "plots/predictions.csv", index=False)
+        commit(tmp_path, f"{fixed} newly right, {broken} newly wrong")
+        return git(tmp_path, "rev-parse", "HEAD").strip()
+
+    def check(name: str, said: str, corrected: float) -> None:
+        """Check where a revision stands against the first one, and its p value."""
+        sides = resolve(base), resolve(name)
+        found = standing(*sides)
+        comparison = compare_scores(*sides, found).comparison
+        assert (str(found), comparison.corrected) == (said, pytest.approx(corrected))
+
+    base = scored(0, 0)
+    better = scored(12, 2, "epochs: 5\n", "epochs: 10\n")
+    other = scored(9, 3, "epochs: 5\n", "epochs: 11\n")
+    p_better, p_other, p_best = (
+        stats.binomtest(fixed, trials).pvalue for fixed, trials in ((12, 14), (9, 12), (20, 20))
+    )
+    check(better, "one of 3 settings", 2 * p_better)
+    check(other, "the 3rd setting", p_other)
+
+    # Other code that predicts the same is no other setting, nor is another seed.
+    scored(0, 0, code, code[::-1])
+    scored(30, 1, " seed: 42\n", " seed: 43\n")
+    # What is on other images, or cannot be read, is none of these.
+    scored(31, 1, images, images[::-1])
+    scored(32, 1, "epochs: 5\n", "epochs: [\n")
+    check(other, "the 3rd setting", p_other)
+
+    # An experiment is one, also if no branch holds it. DVC's own notes are not.
+    best = scored(20, 0, "epochs: 5\n", "epochs: 12\n")
+    git(tmp_path, "update-ref", f"refs/exps/{'a' * 2}/{'b' * 38}/best", best)
+    note = scored(21, 0, "epochs: 5\n", "epochs: 13\n")
+    git(tmp_path, "update-ref", "refs/exps/apply/ORIG_HEAD", note)
+    git(tmp_path, "reset", "--quiet", "--hard", other)
+    check("best", "the 4th setting", 3 * p_best)
+    check(better, "one of 4 settings", 2 * p_better)
+    check(other, "one of 4 settings", p_other)
+
+
+@pytest.mark.parametrize(
+    ("commands", "found"),
+    [
+        ((), "trunk"),  # the only branch there is
+        (("branch other",), None),
+        (("branch other", "branch master"), "master"),
+        (("branch other", "branch master", "branch main"), "main"),
+        (("branch other", "config init.defaultBranch other"), "other"),
+        (("branch main", "update-ref refs/remotes/origin/dev HEAD", "remote set-head origin dev"),
+         "origin/dev"),
+        (("branch dev", "update-ref refs/remotes/origin/dev HEAD", "remote set-head origin dev"),
+         "dev"),
+        (("update-ref refs/remotes/origin/main HEAD",), "origin/main"),
+    ],
+)  # fmt: skip
+def test_the_main_branch_may_have_any_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, commands: tuple[str, ...], found: str | None
+) -> None:
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.chdir(tmp_path)
+    git(tmp_path, "init", "--quiet", "--initial-branch=trunk")
+    git(tmp_path, "remote", "add", "origin", "nowhere")
+    git(tmp_path, "commit", "--quiet", "--allow-empty", "--message", "first")
+    for words in commands:
+        git(tmp_path, *words.split())
+    if found is None:
+        with pytest.raises(InputError, match="make review BASE=HEAD~1"):
+            main_branch()
+    else:
+        assert main_branch() == found
+
+
 def test_a_variable_of_make_is_one_name(history: Path) -> None:
     make = ("make", "--silent", "--assume-old", ".venv/installed", "review")
     for name in ("--help", "a b", """'"$b`touch c`$(shell touch d)"""):
@@ -292,7 +421,9 @@ def test_a_folder_of_a_larger_repository(history: Path, improved: Path, tmp_path
         git(tmp_path, "tag", name)
     review(folder, "baseline", "better")
     markdown, html = reports(folder)
-    assert markdown.splitlines()[0] == reports(improved)[0].splitlines()[0]
+    lines = [text.splitlines()[0] for text in (markdown, reports(improved)[0])]
+    assert lines[0].partition(", and p")[0] == lines[1].partition(", and p")[0]
+    assert "for being the 2nd setting" in lines[0]  # there is no other commit
     assert "Warning" not in html
     assert "| epochs | 1 | 4 |" in markdown
     assert "| evaluate: test_accuracy |" in markdown

@@ -217,17 +217,17 @@ def test_seeds_go_on_after_a_power_cut(baseline: Path) -> None:
     markdown = (baseline / "review/report.md").read_text()
     assert f"| before | 42, 43, 44 | 3 | {np.mean(accuracies):.2%} |" in markdown
     assert "No clear difference over several seeds (3 before, 3 after)" in markdown
-    assert "Welch's t test, p = 1.000: not distinguishable from noise" in markdown
+    # Both sides are the same three revisions, in which nothing differs by seed.
+    assert "t test over seeds and images, p = 1.000, and p = 1.000 corrected" in markdown
 
 
 def test_the_queue_goes_on_after_a_power_cut(baseline: Path) -> None:
     copied = ("--copy-paths", "own")
     dvc(baseline, "exp", "run", "--queue", *copied, "--name", "queued", "-S", "epochs=40")
     cores = usable_processors()
-    half, all_threads = max(1, cores // 2), str(cores)
+    half = max(1, cores // 2)
     assert f"queue: started 1; each has {half} of " in make(baseline, "queue", "JOBS=2")
     training = wait_until_training(baseline)
-    assert training.environ()["TF_NUM_INTRAOP_THREADS"] == all_threads
     if hasattr(training, "cpu_affinity"):  # macOS has none
         assert len(training.cpu_affinity()) == half
     assert "queued" not in make(baseline, "queue")  # its worker lives
@@ -238,3 +238,8 @@ def test_the_queue_goes_on_after_a_power_cut(baseline: Path) -> None:
         assert time.monotonic() < deadline, dvc(baseline, "queue", "status")
         time.sleep(0.5)
     assert params_of(baseline, "queued")["epochs"] == 40
+    dvc(baseline, "exp", "apply", "queued")
+    lock = (baseline / "dvc.lock").read_bytes()
+    dvc(baseline, "repro", "--force", "--single-item", "train")  # on all cores, not on a share
+    assert (baseline / "dvc.lock").read_bytes() == lock
+    git(baseline, "reset", "--quiet", "--hard")

@@ -15,13 +15,15 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
 from common import checkpoint
-from common.backend import keras, without_greetings
+from common.backend import keras, use_threads, without_greetings
 from common.console import InputError
 from common.params import read_params
 from common.splits import Split, read_split
 from common.training_loop import balanced_weights, is_stuck, make_steps, run_epoch
 from stages import define, evaluate, load, train
-from tests.helpers import ROOT, contents, write_params
+from tests.helpers import COMMITTED, ROOT, contents, write_params
+
+use_threads(COMMITTED["threads"])  # before a test computes anything: later it cannot be set
 
 
 def test_default_architecture_is_that_of_the_notebook() -> None:
@@ -134,9 +136,10 @@ def test_metrics_by_hand() -> None:
     probabilities = np.array([[0.7, 0.3], [0.1, 0.9], [0.2, 0.8], [0.96, 0.04]], np.float32)
     labels = np.array([0, 1, 0, 0])
     split = Split(np.zeros((4, 1, 1, 1)), labels, np.array(list("abcd")))
-    predictions = evaluate.predictions_of(probabilities, split, ["x", "y"])
+    predictions = evaluate.predictions_of(probabilities, split, ["x", "y"], "test")
     calibration = evaluate.calibration_of(predictions)
-    metrics = evaluate.metrics_of(probabilities, labels, np.array([0.5, np.nan]), calibration)
+    f1 = np.array([0.5, np.nan])
+    metrics = evaluate.metrics_of(probabilities, labels, f1, calibration, "test")
     assert metrics["test_loss"] == pytest.approx(log_loss(labels, probabilities.astype(float)))
     # four bins of one image: |0.7-1|, |0.9-1|, |0.8-0|, |0.96-1|
     assert metrics["expected_calibration_error"] == pytest.approx((0.3 + 0.1 + 0.8 + 0.04) / 4)

@@ -19,15 +19,14 @@ GPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-bbbb)
 HAS = """
 import os
 from common.processors import usable_processors
-print(os.environ["CUDA_VISIBLE_DEVICES"], os.environ["TF_NUM_INTRAOP_THREADS"], usable_processors())
+print(os.environ["CUDA_VISIBLE_DEVICES"], usable_processors())
 """
 
 
 @pytest.fixture
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hide the GPUs and the number of threads that this machine may have been told."""
-    for name in ("CUDA_VISIBLE_DEVICES", "TF_NUM_INTRAOP_THREADS"):
-        monkeypatch.delenv(name, raising=False)
+    """Hide the GPUs that this machine may have been told."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
 def put_on_path(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> None:
@@ -48,9 +47,8 @@ def test_each_job_has_a_gpu_and_a_share_of_the_cores(
     for job in range(3):
         with machine_of_job(job, 3):
             found.append(subprocess.check_output([sys.executable, "-c", HAS], text=True).split())
-    gpus, threads, processors = zip(*found, strict=True)
+    gpus, processors = zip(*found, strict=True)
     assert gpus == ("GPU-aaaa", "GPU-bbbb", "GPU-aaaa")
-    assert set(threads) == {str(cores)}
     if hasattr(os, "sched_getaffinity"):
         assert sum(map(int, processors)) == max(cores, 3)
     assert usable_processors() == cores
@@ -118,10 +116,10 @@ def test_a_gpu_that_is_not_used_is_said_in_one_line(
         (tmp_path / "nvidia0").touch()
     with backend.without_greetings():
         os.write(2, b"E cuda_platform.cc:51] failed call to cuInit: INTERNAL: CUDA error: none\n")
-    devices.say_what_trains()
+    devices.say_what_trains(threads=2)
     output, errors = capfd.readouterr()
     first, *others = output.splitlines()
-    assert first.startswith(f"train: training on {usable_processors()} core")
+    assert first.startswith(f"train: training on 2 threads, {usable_processors()} core")
     assert len(others) == (line is not None)
     if line:
         assert others[0].startswith("train: warning: no GPU is used: ")
