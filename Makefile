@@ -28,13 +28,15 @@ watch: PORT ?= 8765
 unexport BASE CSV FAIL_ON GPU IMAGES JOBS JSON N NAME PORT REV SEED SET WORKERS
 unexport DATASET DIR  # make new leaves this out
 
-.PHONY: help repro restore watch review verify seeds experiments recipe queue cluster \
+.PHONY: help install repro restore watch review verify seeds experiments recipe queue cluster \
   export predict serve container check test style current audit lock lock-check clean
 .PHONY: new results fashion bench  # make new leaves this out
 
 # It prints the comments that follow `##` below.
 help:  ## print this list
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "make %-13s%s\n", $$1, $$2 }' Makefile
+
+install: .venv/installed  ## make .venv and install the packages, and nothing else
 
 repro: .venv/installed  ## get the data and run what changed of the pipeline
 	dvc repro
@@ -57,7 +59,7 @@ seeds: .venv/installed  ## run the committed settings with N seeds (5), as exper
 
 # The test accuracy and the parameters that differ come first; other columns would not fit.
 experiments: .venv/installed  ## list the experiments of the last ten commits
-	@dvc exp show --num 10 --only-changed --no-pager --drop '.*(Created|train_(loss|accuracy)|validation_(loss|accuracy)|_low|_high|test_loss|macro_f1|calibration|skipped|seen|multiply|.*/).*'
+	@dvc exp show --num 10 --only-changed --no-pager --keep '.*evaluate.json:validation_accuracy' --drop '.*(Created|train_(loss|accuracy)|validation_(loss|accuracy)|_low|_high|test_loss|macro_f1|calibration|skipped|seen|multiply|.*/).*'
 
 recipe: .venv/installed  ## run the recipe NAME as an experiment, with SEED (42) and changes such as SET=epochs=3
 	@python -m runs.recipe -- $(call quoted,NAME) $(call quoted,SEED) $(call quoted,SET)

@@ -139,6 +139,10 @@ class ArchiveDataset:
             name = self.names[index]
             raise InputError(f"{where} more than one {name!r}: make the names unique")
 
+    def __getstate__(self) -> dict:
+        """Leave out the opened archives: another process opens its own."""
+        return {name: value for name, value in vars(self).items() if name != "files"}
+
     @functools.cached_property
     def files(self) -> list[int]:
         """The archives, opened by each process that reads from them."""

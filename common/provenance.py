@@ -21,24 +21,29 @@ CPUINFO = Path("/proc/cpuinfo")
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
-def provenance(threads: int) -> dict[str, str | list[str]]:
+def provenance(threads: int, workers: int) -> dict[str, str]:
     """Return where a training runs.
 
     Parameters
     ----------
     threads : int
         Threads that TensorFlow shares an operation among.
+    workers : int
+        Processes, on one machine or several, that train together.
 
     Returns
     -------
-    dict of str to str or list of str
+    dict of str to str
         ``processor`` and ``vector_instructions`` as NumPy finds them, ``devices`` that train,
-        ``threads``, ``system``, ``python`` and the versions of `PACKAGES`.
+        ``workers``, ``threads``, ``system``, ``python`` and the versions of `PACKAGES`.
     """
     return {
         "processor": processor(),
-        "vector_instructions": np.show_config(mode="dicts")["SIMD Extensions"].get("found", []),
-        "devices": devices(),
+        "vector_instructions": " ".join(
+            np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])
+        ),
+        "devices": ", ".join(devices()),
+        "workers": str(workers),
         "threads": str(threads),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),

@@ -1,7 +1,8 @@
 """Export the trained model: the stage that `make export` runs.
 
-Reads   models/mnist_cnn_model.h5, models/source.json, metrics/evaluate.json, data/prepared/test,
-        data/prepared/train (to calibrate the int8 model), data/prepared/classes.json
+Reads   models/mnist_cnn_model.h5, models/source.json, metrics/evaluate.json, data/prepared/test or
+        data/prepared/validation, as `evaluate_on` was, data/prepared/train (to calibrate the int8
+        model), data/prepared/classes.json
 Writes  models/model.onnx, models/model.tflite, models/model_int8.tflite: uint8 pixels to
         probabilities
         models/export.json: how each compares with the trained model on the test images
@@ -36,7 +37,7 @@ INT8 = Path("models/model_int8.tflite")
 EXPORT = Path("models/export.json")
 SOURCE = Path("models/source.json")
 METRICS = Path("metrics/evaluate.json")
-TEST, TRAIN = Path("data/prepared/test"), Path("data/prepared/train")
+PREPARED = Path("data/prepared")
 
 BATCH = 500
 CALIBRATION_IMAGES = 300
@@ -182,7 +183,11 @@ def describe(model: keras.Model, test: Split) -> Description:
 
 def main() -> None:
     """Convert, check, write, and print what was measured."""
-    test, train = read_split(TEST), read_split(TRAIN)
+    metrics = json.loads(METRICS.read_text())
+    split_name = (
+        "validation" if "validation_accuracy" in metrics else "test"
+    )  # as `evaluate` had it
+    test, train = read_split(PREPARED / split_name), read_split(PREPARED / "train")
     model = read_model(TRAINED)
     description = describe(model, test)
     network = in_float32(model)
@@ -222,7 +227,7 @@ def main() -> None:
             milliseconds = latency(exported.probabilities_of, test.images[:1])
             rows.append((str(path), *cells, f"{milliseconds:.3f} ms"))
         write_json(outputs.enter_context(replacing(EXPORT)), numbers)
-    print(f"export: compared with Keras on {len(test):,} test images")
+    print(f"export: compared with Keras on {len(test):,} {split_name} images")
     for first, *others in rows:
         print(f"{first:24}" + "".join(f"{cell:>12}" for cell in others))
 

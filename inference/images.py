@@ -121,6 +121,10 @@ class Images:
                 return self.label_of_class[part], bool(above & {"train", "validation"})
         return NO_CLASS, False
 
+    def __getstate__(self) -> dict:
+        """Leave out the opened archives: another process opens its own."""
+        return {name: value for name, value in vars(self).items() if name != "files"}
+
     @functools.cached_property
     def files(self) -> list[int]:
         """The archives, opened by each process that reads from them."""

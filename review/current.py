@@ -100,6 +100,9 @@ def missing_results(folder: Path) -> list[str]:
 
 def main() -> None:
     """Print what DVC would run; fail if that is anything, or if results are missing."""
+    check = check_folder(Path(), show=True)
+    if check.stages_to_run is None:
+        raise InputError("DVC cannot read the pipeline; what it says of that stands above")
     stages = stages_of_other_versions(Path())
     if stages:
         raise InputError(
@@ -107,9 +110,6 @@ def main() -> None:
             f"stages {', '.join(stages)} depend: run `python -m review.packages` and `dvc repro`, "
             "and commit what they write"
         )
-    check = check_folder(Path(), show=True)
-    if check.stages_to_run is None:
-        raise InputError("DVC cannot read the pipeline; what it says of that stands above")
     if check.stages_to_run:
         raise InputError(
             "dvc.lock does not belong to the committed code: run `dvc repro` and commit what it "

@@ -199,7 +199,7 @@ def compare_scores(
     before: Revision, after: Revision, standing: history.Standing | None
 ) -> Scores | None:
     """Compare the predictions of two revisions; return None if one of them has none."""
-    if before.predictions is None or after.predictions is None:
+    if before.predictions is None or after.predictions is None or not common_split(before, after):
         return None
     matched = significance.same_images(before.predictions, after.predictions)
     comparison: significance.Comparison
@@ -225,7 +225,8 @@ def compare_seeds(
     Where all of them scored the same images, the test uses that. Else it is Welch's, of the
     accuracies alone.
     """
-    if min(len(before), len(after)) < 2:
+    first = [next(iter(side.values())) for side in (before, after) if side]
+    if min(len(before), len(after)) < 2 or not common_split(*first):
         return None
     right = None
     # A seed whose predictions cannot be read still has its accuracy.
@@ -244,7 +245,6 @@ def compare_seeds(
         )
     if standing is not None:
         comparison = replace(comparison, corrected=standing.corrected_alone(comparison.p_value))
-    first = (next(iter(side.values())) for side in (before, after))
     return replace(comparison, split=common_split(*first))
 
 
@@ -256,7 +256,7 @@ def common_split(before: Revision, after: Revision) -> str:
 def verdict_of(scores: Scores | None, standing: history.Standing | None) -> str:
     """Return the sentence on the test accuracy."""
     if scores is None:
-        return "The test accuracies cannot be compared: see the warnings."
+        return "The accuracies cannot be compared: see the warnings."
     return verdict_sentence(scores.comparison, len(scores.before), len(scores.after), standing)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from review.bootstrap import Resampled
-from review.revision import Revision, read_dvc_json
+from review.revision import PROVENANCE, Revision, read_dvc_json
 from review.significance import Comparison, PairedComparison, probability
 
 HIGHER_IS_BETTER = ("accuracy", "f1")
@@ -188,6 +188,7 @@ def metrics(
     return [
         metric(path, name, values, comparison, p_values)
         for path, metrics_of_file in sorted(files.items())
+        if path != PROVENANCE  # it is no measure of the model; a warning tells where it differs
         for name, values in sorted(metrics_of_file.items())
     ]
 

@@ -58,7 +58,7 @@ def read_recipe(recipe: str) -> dict[str, object]:
 
 def assignments(recipe: str, seed: int) -> list[str]:
     """Return the seed and the parameters of a recipe, as ``dvc exp run -S`` takes them."""
-    values = {"seed": seed} | read_recipe(recipe)
+    values = {"seed": seed, "evaluate_on": "test"} | read_recipe(recipe)
     return [f"{key}={json.dumps(v, separators=(',', ':'))}" for key, v in values.items()]
 
 

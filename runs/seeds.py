@@ -161,7 +161,7 @@ def main() -> None:
     results = head.accuracies_by_seed()
     for seed in seeds:
         if seed in results:
-            print(f"seeds: {seed}: test accuracy {results[seed]:.4f}")
+            print(f"seeds: {seed}: accuracy {results[seed]:.4f}")
     failed = [name for seed, name in names.items() if seed not in results]
     if failed:
         raise InputError(

@@ -13,6 +13,7 @@
 """
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from common.outputs import remove
@@ -65,9 +66,8 @@ def apply_rules(folder: Path) -> None:
     packages_before = packages(folder)
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink():
-            content = path.read_bytes()
-            if b"\0" not in content:  # a text
-                path.write_bytes(rewritten(content.decode()).encode())
+            with suppress(UnicodeDecodeError):  # no text
+                path.write_bytes(rewritten(path.read_bytes().decode()).encode())
     for lock in folder.glob("requirements*.txt"):
         for package in packages_before - packages(folder):
             lock.write_text(without_package(lock.read_text(), package))

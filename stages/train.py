@@ -200,7 +200,7 @@ def main() -> None:
             raise
         with replacing(MODEL) as model_file, replacing(PROVENANCE) as provenance_file:
             save(model, model_file)
-            write_json(provenance_file, provenance(threads))
+            write_json(provenance_file, provenance(threads, cluster.workers))
     remove(CHECKPOINT)
 
 

@@ -152,7 +152,7 @@ def test_a_clone_with_nothing_pulled_is_enough(
     markdown, html = reports(tmp_path / "clone")
     assert markdown.splitlines()[0] == reports(improved)[0].splitlines()[0]
     assert "Warning" not in html
-    assert "data/prepared/test is not here" in markdown
+    assert "data/prepared is not whole" in markdown
     assert "data:image/png" not in html
     assert not (tmp_path / "clone/data/prepared").exists()
 
@@ -167,7 +167,7 @@ def test_other_test_images_are_two_proportions(history: Path) -> None:
     table = [[c.get(True, 0), c.get(False, 0)] for c in counts]
     p = stats.chi2_contingency(table, correction=False).pvalue
     assert f"two proportions, {'p < 0.001' if p < 0.001 else f'p = {p:.3f}'}" in output
-    assert "The test images differ (100 before, 60 after)" in output
+    assert "The images differ (100 before, 60 after)" in output
     assert "warning: The test set differs" in output
     stale = "The committed dvc.lock of fewer does not belong to its committed code and parameters"
     assert f"warning: {stale}: DVC would run evaluate" in output

@@ -13,10 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
+from dvc.exceptions import DvcException
 from dvc.utils.serialize import modify_yaml
 
 from common.console import InputError, run
 from common.params import PARAMS
+from common.processors import usable_processors
 from review.current import missing_results
 from review.packages import PACKAGES
 from review.revision import PROVENANCE, SEED, Revision, resolve
@@ -133,6 +135,8 @@ def compare(made: Workshop, revision: Revision, findings: Findings) -> None:
     other = predictions_with(made, revision, seed=other_seed)
     found.likeness_of_other_seed = likeness(here["confidence"], other["confidence"])
     threads = revision.mapping(str(PARAMS)).get(THREADS, 0)
+    if threads is None:  # as many as there are cores
+        threads = usable_processors()
     if not found.is_like(found.likeness) and threads != 0:
         say("verify: is a run of this seed with another number of threads alike?")
         again = predictions_with(
@@ -160,7 +164,7 @@ def verify(revision: Revision) -> Findings:
             )
             if findings.asks_for_equivalence:
                 compare(made, revision, findings)
-    except CannotTellError as error:
+    except (CannotTellError, DvcException) as error:
         findings.obstacle = str(error)
     return findings
 

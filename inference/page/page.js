@@ -19,9 +19,10 @@ function describe(model) {
   const colour = model.color_mode === "grayscale" ? "grey" : "colour";
   element("about").textContent =
     `A network that sees ${colour} images of ${size} pixels and knows ${model.classes.length} classes.`;
-  const {test_accuracy: accuracy, test_accuracy_low: low, test_accuracy_high: high} = model.metrics;
+  const split = "validation_accuracy" in model.metrics ? "validation" : "test";
+  const [accuracy, low, high] = ["", "_low", "_high"].map(end => model.metrics[`${split}_accuracy${end}`]);
   const parts = [];
-  if (accuracy !== undefined) parts.push(`Right on ${percent(accuracy)} of its test images`);
+  if (accuracy !== undefined) parts.push(`Right on ${percent(accuracy)} of its ${split} images`);
   if (low !== undefined) parts[0] += ` (95% interval ${percent(low)} to ${percent(high)})`;
   if (model.commit) parts.push(`commit ${model.commit.slice(0, 7)}`);
   parts.push(`model ${model.model_md5.slice(0, 7)}`);
