@@ -74,11 +74,16 @@ def temporary_path(path: Path, kind: str = "new") -> Path:
         Nothing is there yet.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path, kind)
+    return path.with_name(f"{path.name}.{kind}.{os.getpid()}.partial")
+
+
+def remove_leftovers(path: Path, kind: str = "*") -> None:
+    """Remove what processes that were killed have left beside an output; of any kind, or of one."""
     for leftover in path.parent.glob(f"{glob.escape(path.name)}.{kind}.*.partial"):
         process = int(leftover.suffixes[-2][1:])
         if process == os.getpid() or not is_running(process):
             remove(leftover)
-    return path.with_name(f"{path.name}.{kind}.{os.getpid()}.partial")
 
 
 def is_running(process: int) -> bool:

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.outputs import replacing
+from common.outputs import remove_leftovers, replacing
 
 if TYPE_CHECKING:
     from dvc.output import Output  # DVC's modules take half a second, and are no part of a stage
@@ -88,6 +88,7 @@ def restore(name: str | None) -> tuple[list[str], list[str]]:
         # What persists, DVC has not removed: the exported model, which a clone may never have had.
         stopped = [s for s in stages if not all(out.exists or out.persist for out in s.outs)]
         for out in (out for stage in stopped for out in stage.outs):
+            remove_leftovers(Path(out.fs_path))
             was_made = bool(out.hash_info)
             if was_made and not (out.exists and not out.changed_checksum()):
                 (restored if restore_output(out) else lost).append(str(out))
