@@ -102,7 +102,7 @@ container: .venv/installed  ## build a container that serves the exported model,
 check: style  ## check the style and run the fast tests: less than a minute
 	python -m pytest -m "not slow"
 
-test: .venv/installed  ## run all tests: less than ten minutes
+test: .venv/installed  ## run the tests: about ten minutes
 	python -m pytest
 
 style: .venv/installed  ## check the style and the types

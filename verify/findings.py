@@ -95,7 +95,7 @@ class Equivalence:
     def sentence(self) -> str:
         """The difference of the accuracies and the agreement, in words."""
         return (
-            f"accuracy here {points(self.accuracy)} points ({LEVEL:.0%} interval "
+            f"the accuracy here {points(self.accuracy)} points ({LEVEL:.0%} interval "
             f"{100 * self.accuracy.low:+.2f} to {100 * self.accuracy.high:+.2f}, margin "
             f"{100 * self.margin.value:.2f}), {self.agreement:.1%} of {self.images:,} predictions "
             "the same"
