@@ -113,11 +113,13 @@ def undeclared(folder: Path, stage: str) -> set[tuple[str, str]]:
     return {(kind, name) for kind, name in events if not is_declared(kind, name)}
 
 
+@pytest.mark.slow
 def test_stages_read_and_write_what_is_declared(copy: Path) -> None:
     for stage in ("load", "define", "train", "evaluate"):
         assert undeclared(copy, stage) == set()
 
 
+@pytest.mark.slow
 def test_test_images_stay_closed_where_validation_images_judge(copy: Path) -> None:
     write_params(copy, dataset="digits", evaluate_on="validation")
     for stage in ("define", "train", "evaluate"):
