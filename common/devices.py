@@ -25,17 +25,22 @@ def has_avx_512() -> bool:
     return bool(cv2.checkHardwareSupport(INSTRUCTIONS["AVX-512"]))
 
 
+def gpu_names() -> list[str]:
+    """Return the names of the GPUs that TensorFlow uses."""
+    gpus = tf.config.list_physical_devices("GPU")
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+    return [str(one.get("device_name", "of an unknown kind")) for one in details]
+
+
 def describe_devices(threads: int) -> str:
     """Return what trains: ``1 GPU: NVIDIA H100 80GB HBM3``, or ``2 threads, 2 cores, AVX-512``.
 
     The cores are those that this process may use. With them stands the largest set of vector
     instructions that decides how fast they are, where there is one.
     """
-    gpus = tf.config.list_physical_devices("GPU")
+    gpus = gpu_names()
     if gpus:
-        details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
-        names = ", ".join(one.get("device_name", "of an unknown kind") for one in details)
-        return f"{len(gpus)} GPU{'s' if len(gpus) > 1 else ''}: {names}"
+        return f"{len(gpus)} GPU{'s' if len(gpus) > 1 else ''}: {', '.join(gpus)}"
     cores = usable_processors()
     counted = ((threads, "thread"), (cores, "core"))
     described = [f"{number} {what}{'s' if number > 1 else ''}" for number, what in counted]

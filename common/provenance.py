@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.backend import tf
+from common.devices import gpu_names
 
 PROVENANCE = Path("metrics/provenance.json")
 PACKAGES = ("tensorflow", "keras", "numpy", "opencv-python-headless")
@@ -42,7 +42,7 @@ def provenance(threads: int, workers: int) -> dict[str, str]:
         "vector_instructions": " ".join(
             np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])
         ),
-        "devices": ", ".join(devices()),
+        "devices": ", ".join(gpu_names()) or "CPU",
         "workers": str(workers),
         "threads": str(threads),
         "system": f"{platform.system()} {platform.machine()}",
@@ -68,10 +68,3 @@ def processor() -> str:
         command = ["sysctl", "-n", "machdep.cpu.brand_string"]
         return subprocess.run(command, capture_output=True, text=True).stdout.strip()
     return platform.processor() or platform.machine()
-
-
-def devices() -> list[str]:
-    """Return the devices that train: the names of the GPUs, or ``CPU``."""
-    gpus = tf.config.list_physical_devices("GPU")
-    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
-    return [str(detail.get("device_name", "GPU")) for detail in details] or ["CPU"]

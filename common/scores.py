@@ -6,15 +6,16 @@ from scipy.stats import binomtest
 from sklearn.metrics import precision_recall_fscore_support
 
 BINS = 15  # of the calibration error, as in Guo et al.
+LEAST = 1e-7  # a probability below it counts as this much in the loss, as in Keras
 
 
 def losses_of(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return the cross-entropy of each image in nats, float64.
 
-    Like Keras's it takes no probability for less than 1e-7.
+    It takes no probability for less than `LEAST`.
     """
     given = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return -np.log(np.clip(given, 1e-7, 1))
+    return -np.log(np.clip(given, LEAST, 1))
 
 
 def calibration_of(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -87,24 +88,25 @@ def metrics_of(
     }
 
 
-def score_classes(labels: np.ndarray, predicted: np.ndarray, classes: list[str]) -> pd.DataFrame:
+def score_classes(predictions: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
     """Return precision, recall, F1 and the number of images of each class.
 
     Parameters
     ----------
-    labels, predicted : ndarray of int64, shape (N,)
-        What the images are, and what the model takes them for.
+    predictions : DataFrame
+        A row an image: the names of the class that it is of, ``actual``, and of the one that the
+        model takes it for, ``predicted``.
     classes : list of str
-        Names of the classes, by label.
+        Names of all classes.
 
     Returns
     -------
     DataFrame
-        Columns ``class``, ``precision``, ``recall``, ``f1`` and ``images``; NaN where a score
-        is not defined.
+        A row a class, in the order of `classes`: ``class``, ``precision``, ``recall``, ``f1`` and
+        ``images``; NaN where a score is not defined.
     """
     precision, recall, f1, images = precision_recall_fscore_support(
-        labels, predicted, labels=range(len(classes)), zero_division=np.nan
+        predictions["actual"], predictions["predicted"], labels=classes, zero_division=np.nan
     )
     return pd.DataFrame(
         {"class": classes, "precision": precision, "recall": recall, "f1": f1, "images": images}

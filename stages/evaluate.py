@@ -133,7 +133,7 @@ def main() -> None:
     predicted = probabilities.argmax(axis=1)
     predictions = predictions_of(probabilities, split, classes, split_name)
     calibration = calibration_of(predictions)
-    per_class = score_classes(split.labels, predicted, classes)
+    per_class = score_classes(predictions, classes)
     f1 = per_class["f1"].to_numpy()
     metrics = metrics_of(probabilities, split.labels, f1, calibration, split_name)
     matrix = confusion_matrix(split.labels, predicted, labels=range(len(classes)))

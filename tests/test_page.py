@@ -14,7 +14,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from inference.exported import ONNX
 from tests import digit_model
-from tests.helpers import ADMITTED, ROOT
+from tests.helpers import ADMITTED, ROOT, headless_browser, set_screen
 from tests.serving import Server, serving
 
 pytestmark = [
@@ -44,8 +44,7 @@ class Page:
 
     def open(self, server: Server, path: str = "/", width: int = 1280) -> None:
         """Load a page on a screen of a width in pixels."""
-        screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
-        self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+        set_screen(self.browser, width)
         self.browser.get(server.address + path)
 
     def element(self, identifier: str) -> webdriver.remote.webelement.WebElement:
@@ -97,12 +96,7 @@ class Page:
 @pytest.fixture(scope="module")
 def page() -> Iterator[Page]:
     """Start a browser."""
-    options = webdriver.ChromeOptions()
-    for word in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
-        options.add_argument(word)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = webdriver.ChromeService(shutil.which("chromedriver"))
-    with webdriver.Chrome(options, service) as browser:
+    with headless_browser() as browser:
         yield Page(browser)
         errors = [entry["message"] for entry in browser.get_log("browser")]
         assert [message for message in errors if "status of 422" not in message] == []

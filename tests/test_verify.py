@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from common.scores import score_classes
 from tests.helpers import ENVIRONMENT, archive_of, commit, dvc, git, write_params, yaml
-from verify.committed import expected_metrics, scores_of_classes
+from verify.committed import expected_metrics
 from verify.equivalence import accuracy_difference
 from verify.findings import Findings, Output
 
@@ -114,8 +115,9 @@ def make_predictions_right(folder: Path, images: int) -> None:
     metrics |= {name: value for name, (value, _) in expected.items()}
     metrics["test_loss"] = predictions["loss"].mean()
     metrics_path.write_text(json.dumps(metrics, indent=2) + "\n")
-    scores = scores_of_classes(predictions, classes).rename_axis("class")
-    scores.to_csv(folder / "plots/per_class.csv", float_format="%.6f", lineterminator="\n")
+    scores = score_classes(predictions, classes)
+    path = folder / "plots/per_class.csv"
+    scores.to_csv(path, index=False, float_format="%.6f", lineterminator="\n")
     lock_again(folder, "plots/predictions.csv", "metrics/evaluate.json", "plots/per_class.csv")
 
 

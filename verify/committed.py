@@ -8,9 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
-from sklearn.metrics import precision_recall_fscore_support
 
-from common.scores import BINS, calibration_of
+from common.scores import BINS, LEAST, calibration_of, score_classes
 from review.packages import PACKAGES
 from review.revision import PROVENANCE, Revision
 
@@ -18,7 +17,6 @@ PREDICTIONS_FILE = "plots/predictions.csv"
 CURVES = "plots/training.csv"
 TOLERANCE = 2e-6  # the tables are written with six decimals
 ROUNDED = 5e-7  # by as much a confidence in the table may be off
-LEAST = 1e-7  # a probability below it counts as this much in the loss, as in `evaluate`
 
 
 def read_predictions(revision: Revision) -> pd.DataFrame | None:
@@ -35,15 +33,6 @@ def calibration_error(predictions: pd.DataFrame) -> float:
     table = calibration_of(predictions)
     gap = (table["confidence"] - table["accuracy"]).abs()
     return float((gap * table["images"]).sum() / len(predictions))
-
-
-def scores_of_classes(predictions: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
-    """Return precision, recall, F1 and number of images of each class, as `evaluate` does."""
-    precision, recall, f1, images = precision_recall_fscore_support(
-        predictions["actual"], predictions["predicted"], labels=classes, zero_division=np.nan
-    )
-    columns = {"precision": precision, "recall": recall, "f1": f1, "images": images}
-    return pd.DataFrame(columns, index=classes)
 
 
 def expected_metrics(
@@ -72,7 +61,7 @@ def expected_metrics(
     confidence = predictions["confidence"].to_numpy(float)
     edges = np.linspace(0, 1, BINS + 1)[1:-1]
     on_edge = int((np.abs(confidence[:, None] - edges) <= ROUNDED).any(axis=1).sum())
-    macro_f1 = float(np.nanmean(scores_of_classes(predictions, classes)["f1"]))
+    macro_f1 = float(np.nanmean(score_classes(predictions, classes)["f1"]))
     return {
         f"{split}_accuracy": (right / images, TOLERANCE),
         f"{split}_accuracy_low": (interval.low, TOLERANCE),
@@ -139,7 +128,7 @@ def wrong_classes(
     table: pd.DataFrame, predictions: pd.DataFrame, classes: list[str]
 ) -> Iterator[str]:
     """Yield the classes of which plots/per_class.csv says what the predictions do not."""
-    scores = scores_of_classes(predictions, classes)
+    scores = score_classes(predictions, classes).set_index("class")
     said = table.set_index("class").reindex(classes)[list(scores)]
     said = said.apply(pd.to_numeric, errors="coerce")
     same = np.isclose(said, scores, rtol=0, atol=TOLERANCE, equal_nan=True).all(axis=1)
