@@ -23,13 +23,20 @@ JOBS ?= 1
 N ?= 5
 SEED ?= 42
 WORKERS ?= 2
+search: METRIC ?= accuracy
+SAMPLER ?= tpe
+FRESH ?= 5
+SEEDS ?= 1
+SPACE ?= spaces/default.yaml
+TRIALS ?= 30
 serve: PORT ?= 8000
 watch: PORT ?= 8765
-unexport BASE CSV FAIL_ON GPU IMAGES JOBS JSON N NAME PORT REV SEED SET WORKERS
+unexport BASE CSV FAIL_ON FRESH GPU IMAGES JOBS JSON METRIC N NAME PORT RECIPE REV SAMPLER SEED SEEDS \
+  SET SPACE STORAGE TRIALS WORKERS
 unexport DATASET DIR  # make new leaves this out
 
-.PHONY: help install repro restore watch review verify seeds experiments recipe queue cluster \
-  export predict serve container check test style current audit lock lock-check clean
+.PHONY: help install repro restore watch review board verify seeds experiments search best recipe queue \
+  cluster export predict serve container check test style current audit lock lock-check clean
 .PHONY: new results fashion bench  # make new leaves this out
 
 # It prints the comments that follow `##` below.
@@ -51,6 +58,9 @@ review: .venv/installed  ## tell an improvement from luck: REV (HEAD) against BA
 	@python -m review --base=$(call quoted,BASE) --rev=$(call quoted,REV) \
 	  --fail-on=$(call quoted,FAIL_ON)
 
+board: .venv/installed  ## show all results on one page: what is best, and what made it so
+	@python -m board
+
 verify: .venv/installed  ## make the result of REV (HEAD) again, from the data, and say whether it holds
 	@python -m verify --rev=$(call quoted,REV)
 
@@ -60,6 +70,16 @@ seeds: .venv/installed  ## run the committed settings with N seeds (5), as exper
 # The test accuracy and the parameters that differ come first; other columns would not fit.
 experiments: .venv/installed  ## list the experiments of the last ten commits
 	@dvc exp show --num 10 --only-changed --no-pager --keep '.*evaluate.json:validation_accuracy' --drop '.*(Created|train_(loss|accuracy)|validation_(loss|accuracy)|_low|_high|test_loss|macro_f1|calibration|skipped|seen|multiply|.*/).*'
+
+search: .venv/installed  ## search better settings: SPACE=spaces/default.yaml, TRIALS=30, JOBS (1)
+	@python -m search --space=$(call quoted,SPACE) --trials=$(call quoted,TRIALS) \
+	  --name=$(call quoted,NAME) --seeds=$(call quoted,SEEDS) --fresh=$(call quoted,FRESH) \
+	  --jobs=$(call quoted,JOBS) --metric=$(call quoted,METRIC) \
+	  --sampler=$(call quoted,SAMPLER) --storage=$(call quoted,STORAGE)
+
+best: .venv/installed  ## apply the best experiment, of the search NAME or of all, by METRIC
+	@python -m search.best --name=$(call quoted,NAME) --metric=$(call quoted,METRIC) \
+	  --recipe=$(call quoted,RECIPE)
 
 recipe: .venv/installed  ## run the recipe NAME as an experiment, with SEED (42) and changes such as SET=epochs=3
 	@python -m runs.recipe -- $(call quoted,NAME) $(call quoted,SEED) $(call quoted,SET)

@@ -183,7 +183,7 @@ def metrics(
     resampled : list of Resampled
         The other metrics of the predictions, as far as the bootstrap tells their significance.
     """
-    p_values = {metric.name: metric.p_value for metric in resampled}
+    p_values = {other.name: other.p_value for other in resampled}
     files = read_dvc_json(folder, "metrics", "diff", "before", "after", "--all")
     return [
         metric(path, name, values, comparison, p_values)

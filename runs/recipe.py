@@ -58,7 +58,11 @@ def read_recipe(recipe: str) -> dict[str, object]:
 
 def assignments(recipe: str, seed: int) -> list[str]:
     """Return the seed and the parameters of a recipe, as ``dvc exp run -S`` takes them."""
-    values = {"seed": seed, "evaluate_on": "test"} | read_recipe(recipe)
+    return as_changes({"seed": seed, "evaluate_on": "test"} | read_recipe(recipe))
+
+
+def as_changes(values: dict[str, object]) -> list[str]:
+    """Return parameters as ``dvc exp run -S`` takes them, ``KEY=VALUE`` each."""
     return [f"{key}={json.dumps(v, separators=(',', ':'))}" for key, v in values.items()]
 
 
@@ -80,13 +84,12 @@ def experiment_command(recipe: str, seed: int, name: str, *changes: str) -> list
     return ["dvc", "exp", "run", "--name", name, *options]
 
 
-def free_name(recipe: str, seed: int, *changes: str) -> str:
+def free_name(description: str) -> str:
     """Return a name that no experiment has which started from HEAD.
 
-    It tells recipe, seed and changes, as far as Git allows their characters in a name. If an
-    experiment of that name exists, a number is added.
+    It is the description, as far as Git allows its characters in a name. If an experiment of that
+    name exists, a number is added.
     """
-    description = "-".join([recipe, str(seed), *changes])
     name = re.sub(r"[^A-Za-z0-9_.]+|\.\.+", "-", description)[:NAME_LENGTH].strip("-.")
     head = resolve("HEAD").commit
     taken = {experiment for experiment, _, parent in experiments() if parent == head}
@@ -195,7 +198,7 @@ def run_recipe(recipe: str, seed: int, changes: list[str]) -> int:
     """
     before = PARAMS.read_bytes()
     restore_params()
-    name = free_name(recipe, seed, *changes)
+    name = free_name("-".join([recipe, str(seed), *changes]))
     status = 1
     try:
         status = run_program(experiment_command(recipe, seed, name, *changes)).returncode

@@ -3,7 +3,7 @@
     python -m runs.watch PORT
 
 The page asks this program each second, which reads plots/training.csv: that of the workspace, and
-those in the folders in which DVC runs the experiments of its queue and of `--temp`.
+those in the folders of experiments: of DVC's queue, of `dvc exp run --temp`, and of a search.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from runs.commands import whole_number
 HOST = "127.0.0.1"  # other machines get no answer
 WORKSPACE = Path.cwd().resolve()
 EXPERIMENTS = WORKSPACE / ".dvc/tmp/exps"  # where DVC makes the folders of its experiments
+TRIALS = WORKSPACE / ".dvc/tmp/search"  # where `make search` makes those of its own
 COLUMNS = ("epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 
 
@@ -52,11 +53,14 @@ def folders_that_train() -> set[Path]:
         command, folder = process.info["cmdline"] or [], process.info["cwd"]
         if command[-2:] == ["-m", "stages.train"] and folder:
             folders.add(Path(folder))
-    return {f for f in folders if f == WORKSPACE or f.is_relative_to(EXPERIMENTS)}
+    below = (EXPERIMENTS, TRIALS)
+    return {f for f in folders if f == WORKSPACE or any(f.is_relative_to(b) for b in below)}
 
 
 def name_of(folder: Path) -> str:
     """Return the name of the experiment that runs in a folder, as `dvc exp show` gives it."""
+    if folder.is_relative_to(TRIALS):
+        return folder.relative_to(TRIALS).parts[0]
     for file in EXPERIMENTS.glob("run/*/*.run"):
         with suppress(OSError, ValueError, KeyError, TypeError):
             experiment = json.loads(file.read_text())

@@ -32,12 +32,14 @@ from common.backend import keras, tf, use_threads
 from common.checkpoint import History
 from common.console import InputError, run
 from common.devices import say_what_trains, strategy_of, warn_of_slow_precision
+from common.fused_adam import FusedAdam
 from common.model_files import read_architecture
 from common.outputs import remove, replacing, restoring, write_json
 from common.params import Threads, read_params
 from common.provenance import PROVENANCE, provenance
 from common.splits import Split, read_split
 from common.training_loop import LoopParams, best_epoch, fit
+from common.training_network import finished_model, training_network
 from common.workers import losing_none, meet, read_cluster
 
 PREPARED = Path("data/prepared")
@@ -52,7 +54,7 @@ INPUTS = [
 ]
 
 OPTIMIZERS = {
-    "adam": keras.optimizers.Adam,
+    "adam": FusedAdam,
     "rmsprop": keras.optimizers.RMSprop,
     "sgd": partial(keras.optimizers.SGD, momentum=0.9, nesterov=True),
 }
@@ -101,7 +103,7 @@ def learning_rate(params: TrainParams, images: int) -> float | Schedule:
 
 
 def compiled_model(params: TrainParams, train: Split) -> keras.Model:
-    """Return the untrained, compiled model.
+    """Return the untrained, compiled model, as `training_network` arranges it.
 
     Parameters
     ----------
@@ -127,7 +129,7 @@ def compiled_model(params: TrainParams, train: Split) -> keras.Model:
        averaging", SIAM Journal on Control and Optimization 30(4), 1992.
     """
     strategy = tf.distribute.get_strategy()
-    model = read_architecture(ARCHITECTURE)
+    model = training_network(read_architecture(ARCHITECTURE))
     expected, found = (None, *train.images.shape[1:]), model.input_shape
     if found != expected:
         raise InputError(
@@ -149,6 +151,7 @@ def compiled_model(params: TrainParams, train: Split) -> keras.Model:
             weight_decay=params.weight_decay or None,
             use_ema=params.ema > 0,
             ema_momentum=params.ema,
+            name=params.optimizer,
         ),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=params.label_smoothing),
         metrics=["accuracy"],
@@ -199,7 +202,7 @@ def main() -> None:
             remove(CHECKPOINT)  # to go on from it would end in the same way
             raise
         with replacing(MODEL) as model_file, replacing(PROVENANCE) as provenance_file:
-            save(model, model_file)
+            save(finished_model(read_architecture(ARCHITECTURE), model), model_file)
             write_json(provenance_file, provenance(threads, cluster.workers))
     remove(CHECKPOINT)
 

@@ -17,9 +17,25 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 
 
+# The files that take minutes: were one of them begun last, one process would work on alone.
+LONG = (
+    "test_pipeline.py",
+    "test_reproducible.py",
+    "test_runs.py",
+    "test_verify.py",
+    "test_review.py",
+    "test_machines.py",
+    "test_sharing.py",
+)
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest leaves out what `-m` does not ask for
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow whatever works in a copy of the repository, in which DVC runs stages."""
+    """Mark as slow whatever works in a copy of the repository, in which DVC runs stages.
+
+    The longest files come first.
+    """
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
     for item in items:
         if {"repository", "first_run"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)

@@ -126,7 +126,7 @@ def test_ctrl_c_reaches_dvc_too_and_the_next_run_goes_on(repository: Path) -> No
         assert errors.startswith(f"{stage}: interrupted\nERROR: failed to reproduce '{stage}'")
         assert process.returncode
         assert not list(repository.rglob("*.partial"))
-    assert "Stage 'define' didn't change" in dvc(repository, "repro")
+    assert "Stage 'define' didn't change" in dvc(repository, "repro", "train")
 
 
 def test_without_a_git_identity_dvc_says_so_where_it_needs_one(

@@ -15,7 +15,7 @@ PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stag
 LINES = {"README.md": 160, "CONTRIBUTING.md": 80}
 ROOMS = (
     *("stages", "common", "data", "review", "runs", "recipes"),
-    *("inference", "verify", "scaffold", "bench", "docs", "tests"),
+    *("inference", "verify", "scaffold", "bench", "docs", "tests", "search", "spaces"),
 )
 MADE = (  # what the pages name and a clone does not hold until something makes it
     "data/mnist-jpg.zip",  # make new leaves this out

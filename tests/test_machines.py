@@ -7,7 +7,6 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +16,7 @@ import pytest
 from common import training_loop
 from common.console import InputError
 from common.splits import Split
-from common.workers import WAIT_SECONDS, read_cluster
+from common.workers import read_cluster
 from runs.cluster import free_ports
 from tests.helpers import ENVIRONMENT, ROOT, command, contents, write_params
 
@@ -41,6 +40,14 @@ sys.path.insert(0, os.environ["PYTHONPATH"])
 from common.backend import tf
 one = tf.config.LogicalDeviceConfiguration()
 tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [one] * 3)
+runpy.run_module("stages.train", run_name="__main__", alter_sys=True)
+"""
+PATIENCE = 5  # seconds that a chief waits for a worker in a test, in place of a minute
+IMPATIENT = f"""
+import os, runpy, sys
+sys.path.insert(0, os.environ["PYTHONPATH"])
+from common import workers
+workers.WAIT_SECONDS = {PATIENCE}
 runpy.run_module("stages.train", run_name="__main__", alter_sys=True)
 """
 
@@ -79,14 +86,6 @@ def last_losses(folder: Path) -> list[float]:
     rows = list(csv.DictReader((folder / "plots/training.csv").open()))
     assert len(rows) == SETTINGS["epochs"]
     return [float(value) for name, value in rows[-1].items() if name != "epoch"]
-
-
-@pytest.fixture(scope="module")
-def lonely(prepared: Path) -> Iterator[subprocess.Popen]:
-    """Start a chief whose worker never comes."""
-    process = start(shutil.copytree(prepared, prepared.parent / "lonely"), free_ports(2))
-    yield process
-    process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +134,7 @@ def together(repository: Path, uneven: Path) -> Path:
     return repository
 
 
-def test_two_workers_train_as_one_does(alone: Path, together: Path, lonely: object) -> None:
+def test_two_workers_train_as_one_does(alone: Path, together: Path) -> None:
     np.testing.assert_allclose(last_losses(together), last_losses(alone), rtol=0, atol=1e-3)
     assert not (together / "models/checkpoint.npz").exists()
     assert "didn't change" in command(together, "dvc", "repro", "--single-item", "train")
@@ -211,11 +210,11 @@ def test_a_port_that_is_taken_is_named(prepared: Path) -> None:
     assert errors.count("\n") == 1
 
 
-def test_a_worker_that_does_not_come_up_is_named(lonely: subprocess.Popen) -> None:
-    status, _, errors = end(lonely)
+def test_a_worker_that_does_not_come_up_is_named(prepared: Path) -> None:
+    status, _, errors = end(start(prepared, free_ports(2), 0, "-c", IMPATIENT))
     assert status == 1
     assert "train: error: worker 1 at 127.0.0.1:" in errors
-    assert errors.endswith(f" did not come up within {WAIT_SECONDS} s\n")
+    assert errors.endswith(f" did not come up within {PATIENCE} s\n")
     assert errors.count("\n") == 1
 
 

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -39,24 +39,26 @@ RANDOM = {
     "patience": 2,
 }
 STAGES = ("load", "define", "train", "evaluate")
-KILLS = 12
+KILLS = 8
 # Its processes are copies of one that has imported TensorFlow already: that is most of the time.
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload([f"stages.{stage}" for stage in STAGES])
+FORKS.set_forkserver_preload([*(f"stages.{stage}" for stage in STAGES), "seaborn"])
 
 
-def run(
-    folder: Path, stage: str, environment: dict[str, str] | None = None, **options: object
-) -> subprocess.CompletedProcess:
-    """Run a stage in a folder that need not hold the code."""
-    return subprocess.run(
+def run(folder: Path, stage: str, environment: dict[str, str] | None = None) -> str:
+    """Run a stage to its end as its users do, in a folder that need not hold the code.
+
+    Returns what it printed.
+    """
+    done = subprocess.run(
         [sys.executable, "-m", f"stages.{stage}"],
         cwd=folder,
         env=ENVIRONMENT | {"PYTHONPATH": str(ROOT)} | (environment or {}),
         capture_output=True,
         text=True,
-        **options,
     )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def run_all(
@@ -64,8 +66,39 @@ def run_all(
 ) -> dict[str, bytes]:
     """Run stages to their end; return every file there is then."""
     for stage in stages or STAGES:
-        done = run(folder, stage, environment)
-        assert done.returncode == 0, done.stderr
+        run(folder, stage, environment)
+    return outputs(folder)
+
+
+def run_copied(
+    folder: Path, stage: str, begin: Callable[[], None] | None = None
+) -> tuple[int | None, str]:
+    """Run a stage in a copy of a process that has imported what it needs, which takes seconds.
+
+    `begin`, if it is given, is called there first. Returns the exit code and what was printed.
+    """
+    process = FORKS.Process(target=run_here, args=(folder, stage, begin))
+    process.start()
+    process.join()
+    return process.exitcode, Path(f"{folder}.log").read_text()
+
+
+def run_here(folder: Path, stage: str, begin: Callable[[], None] | None) -> None:
+    """Run a stage in this process as `python -m` does; write what it prints beside the folder."""
+    os.chdir(folder)
+    with Path(f"{folder}.log").open("w") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    if begin:
+        begin()
+    runpy.run_module(f"stages.{stage}", run_name="__main__", alter_sys=True)
+
+
+def copied(folder: Path, *stages: str) -> dict[str, bytes]:
+    """Run stages to their end with `run_copied`; return every file there is then."""
+    for stage in stages:
+        exitcode, said = run_copied(folder, stage)
+        assert exitcode == 0, said
     return outputs(folder)
 
 
@@ -83,39 +116,44 @@ def whole(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
-def test_two_runs_give_the_same_bytes(
-    whole: Path, tmp_path: Path, dataset: Path, precision: str
+def test_two_runs_give_the_same_bytes(whole: Path, tmp_path: Path, dataset: Path) -> None:
+    """In another folder, from files that were written in another order, as on macOS."""
+    digits = tmp_path / "digits"
+    for file in sorted(dataset.rglob("*.jpg"), key=lambda f: -int(f.stem)):
+        target = digits / file.relative_to(dataset)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, target)
+    folder = tmp_path / "again"
+    folder.mkdir()
+    write_params(folder, dataset=str(digits), **RANDOM)
+    found = run_all(folder, environment=as_on_macos(tmp_path / "macos"))
+    expected = outputs(whole)
+    assert found.keys() == expected.keys()
+    assert [name for name in expected if found[name] != expected[name]] == []
+    assert {"models/mnist_cnn_model.h5", "plots/loss.png", "plots/samples.png"} < found.keys()
+
+
+def test_two_runs_in_16_bits_give_the_same_bytes(
+    whole: Path, tmp_path: Path, dataset: Path
 ) -> None:
-    settings = RANDOM | {"precision": precision}
     found = []
-    for order in (-1, 1):
-        copied = tmp_path / f"digits {order}"
-        for file in sorted(dataset.rglob("*.jpg"), key=lambda f: order * int(f.stem)):
-            target = copied / file.relative_to(dataset)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(file, target)
-        folder = tmp_path / str(order)
-        folder.mkdir()
-        write_params(folder, dataset=str(copied), **settings)
-        if order == 1 and precision == "float32":
-            found.append(outputs(whole))
-        else:  # the first of the two as on macOS
-            environment = as_on_macos(tmp_path / "macos") if order == -1 else {}
-            found.append(run_all(folder, environment=environment))
-    assert found[0].keys() == found[1].keys()
+    for name in ("one", "other"):
+        folder = shutil.copytree(whole, tmp_path / name)
+        write_params(folder, dataset=str(dataset), **RANDOM, precision="mixed_bfloat16")
+        found.append(copied(folder, "define", "train", "evaluate"))
     assert [name for name in found[0] if found[0][name] != found[1][name]] == []
-    assert {"models/mnist_cnn_model.h5", "plots/loss.png", "plots/samples.png"} < found[0].keys()
+    name = "models/mnist_cnn_model.h5"
+    assert found[0][name] != outputs(whole)[name]
 
 
-def test_the_number_of_cores_changes_no_byte(whole: Path, tmp_path: Path, dataset: Path) -> None:
+def test_the_number_of_cores_changes_no_byte(whole: Path, tmp_path: Path) -> None:
     if not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2:
         pytest.skip("needs two cores, and a system that can do without one")
-    write_params(tmp_path, dataset=str(dataset), **RANDOM)
+    folder = shutil.copytree(whole, tmp_path / "one core")
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})  # what is started from here has one core
     try:
-        found = run_all(tmp_path)
+        found = run_all(folder, "load", "train", "evaluate")
     finally:
         os.sched_setaffinity(0, cores)
     expected = outputs(whole)
@@ -128,21 +166,17 @@ def test_another_seed_gives_other_weights_and_batches(
     folder = tmp_path / "seed"
     shutil.copytree(whole, folder)
     write_params(folder, dataset=str(dataset), **RANDOM, seed=43)
-    before, after = outputs(whole), run_all(folder, "train")
+    before, after = outputs(whole), copied(folder, "train")
     assert before["models/mnist_cnn_model.h5"] != after["models/mnist_cnn_model.h5"]
     order = [np.random.default_rng([seed, 1]).permutation(600) for seed in (42, 43)]
     assert (order[0] != order[1]).any()
 
 
-def run_and_kill(folder: Path, stage: str, changes: ctypes.c_int, last: int, delay: float) -> None:
-    """Run a stage as `python -m` does; kill it `delay` s after it begins its `last` change.
+def kill_in(changes: ctypes.c_int, last: int, delay: float) -> None:
+    """Count the changes of files in this process; kill it `delay` s after the `last` one begins.
 
-    Changes of files are counted from the first, wherever in the stage it may be; 0 kills nothing.
+    They are counted from the first, wherever in a stage it may be; 0 kills nothing.
     """
-    os.chdir(folder)
-    with Path(f"{folder}.log").open("w") as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
 
     def hook(event: str, args: tuple) -> None:
         writes = event == "open" and args[2] & (os.O_WRONLY | os.O_RDWR)
@@ -155,7 +189,6 @@ def run_and_kill(folder: Path, stage: str, changes: ctypes.c_int, last: int, del
                 timer.start() if delay else kill()
 
     sys.addaudithook(hook)
-    runpy.run_module(f"stages.{stage}", run_name="__main__", alter_sys=True)
 
 
 def killed_again_and_again(whole: Path, folder: Path, stage: str) -> int:
@@ -179,22 +212,18 @@ def killed_again_and_again(whole: Path, folder: Path, stage: str) -> int:
         for name in mine:
             (folder / name).unlink(missing_ok=True)
 
-    def run_and_kill_after(last: int, delay: float) -> tuple[int, int]:
-        changes = FORKS.RawValue(ctypes.c_int)
-        process = FORKS.Process(target=run_and_kill, args=(folder, stage, changes, last, delay))
-        process.start()
-        process.join()
-        return process.exitcode, changes.value
-
     forget()
-    exitcode, changes = run_and_kill_after(0, 0)
-    assert exitcode == 0, Path(f"{folder}.log").read_text()
+    changes = FORKS.RawValue(ctypes.c_int)
+    exitcode, said = run_copied(folder, stage, partial(kill_in, changes, 0, 0))
+    assert exitcode == 0, said
     forget()
     chance = random.Random(stage)  # noqa: S311
     kills = 0
     for _ in range(KILLS):
         delay = max(0, chance.uniform(-0.05, 0.05))
-        exitcode, _ = run_and_kill_after(chance.randint(1, changes), delay)
+        last = chance.randint(1, changes.value)
+        counted = FORKS.RawValue(ctypes.c_int)
+        exitcode, said = run_copied(folder, stage, partial(kill_in, counted, last, delay))
         found = outputs(folder)
         for name in mine:
             if name == "plots/training.csv":  # written as each epoch ends
@@ -208,9 +237,9 @@ def killed_again_and_again(whole: Path, folder: Path, stage: str) -> int:
             assert found == expected
             forget()
         else:
-            assert exitcode == -signal.SIGKILL, Path(f"{folder}.log").read_text()
+            assert exitcode == -signal.SIGKILL, said
             kills += 1
-    assert run_all(folder, stage) == expected
+    assert copied(folder, stage) == expected
     return kills
 
 
@@ -223,10 +252,10 @@ def test_stages_killed_at_random_moments_end_with_the_same_bytes(
     assert min(kills.values()) > KILLS / 3, kills
 
 
-@pytest.fixture
-def interrupted(whole: Path, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def stopped_once(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Stop a training after its first epoch, as Ctrl-C does."""
-    folder = tmp_path / "interrupted"
+    folder = tmp_path_factory.mktemp("stopped") / "training"
     shutil.copytree(whole, folder)
     (folder / "models/mnist_cnn_model.h5").unlink()
     numbers = [folder / "metrics/train.json", folder / "plots/training.csv"]
@@ -252,10 +281,16 @@ def interrupted(whole: Path, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def interrupted(stopped_once: Path, tmp_path: Path) -> Path:
+    """Copy the training that was stopped."""
+    return shutil.copytree(stopped_once, tmp_path / "interrupted")
+
+
 def test_training_goes_on_after_an_interruption(whole: Path, interrupted: Path) -> None:
-    done = run(interrupted, "train")
-    assert "going on after epoch" in done.stdout
-    assert "epoch 1/4" not in done.stdout
+    said = run(interrupted, "train")
+    assert "going on after epoch" in said
+    assert "epoch 1/4" not in said
     assert outputs(interrupted) == outputs(whole)
 
 
@@ -264,18 +299,16 @@ def test_a_damaged_checkpoint_is_reported_and_left(whole: Path, interrupted: Pat
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    done = run(interrupted, "train")
-    assert "the checkpoint is damaged" in done.stdout
-    assert "epoch 1/4" in done.stdout
+    _, said = run_copied(interrupted, "train")
+    assert "the checkpoint is damaged" in said
+    assert "epoch 1/4" in said
     assert outputs(interrupted) == outputs(whole)
 
 
 def test_a_checkpoint_of_another_run_is_left(interrupted: Path, dataset: Path) -> None:
-    write_params(interrupted, dataset=str(dataset), **RANDOM | {"epochs": 5})
-    done = run(interrupted, "train")
-    assert "the checkpoint is that of another run: starting over" in done.stdout
+    write_params(interrupted, dataset=str(dataset), **RANDOM | {"epochs": 1})
+    assert "the checkpoint is that of another run: starting over" in run(interrupted, "train")
     assert not (interrupted / "models/checkpoint.npz").exists()
-    assert done.returncode == 0
 
 
 @pytest.mark.parametrize("stage", ["load", "train", "evaluate"])
@@ -285,14 +318,11 @@ def test_a_full_disk_is_one_line_and_keeps_what_was(
     folder = tmp_path / "full"
     shutil.copytree(whole, folder)
 
-    def full() -> None:
-        # Enough for the code that TensorFlow writes to a temporary file, for no output but text.
-        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
-
-    done = run(folder, stage, preexec_fn=full)
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"{stage}: error: ")
-    assert done.stderr.count("\n") == 1
+    # Enough for the code that TensorFlow writes to a temporary file, for no output but text.
+    full = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (8192, 8192))
+    exitcode, said = run_copied(folder, stage, full)
+    assert exitcode == 1
+    assert said.splitlines()[-1].startswith(f"{stage}: error: ")
     assert outputs(folder) == outputs(whole)
 
 
@@ -322,29 +352,32 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-@pytest.mark.parametrize("stage", ["load", "train", "evaluate"])
+@pytest.mark.parametrize(
+    ("stage", "free_kilobytes"),
+    [
+        ("load", (0, 8, 128, 560)),
+        ("train", (0, 8, 128, 560, 600, 700, 900)),  # the checkpoint and the model have 520 each
+        ("evaluate", (0, 8, 128)),
+    ],
+)
 def test_a_disk_that_fills_up_anywhere_is_one_line_and_keeps_what_was(
-    whole: Path, dataset: Path, small_disk: Path, stage: str
+    whole: Path, dataset: Path, small_disk: Path, stage: str, free_kilobytes: tuple[int, ...]
 ) -> None:
     shutil.copytree(whole, small_disk, dirs_exist_ok=True)
     # One epoch writes one checkpoint, so that there may be room for that and not for the model.
     write_params(small_disk, dataset=str(dataset), **RANDOM | {"epochs": 1})
 
-    def run_with(free: int) -> int | None:
+    def run_with(free: int) -> tuple[int | None, list[str]]:
         disk = os.statvfs(small_disk)
         size = (disk.f_blocks - disk.f_bfree) * disk.f_frsize + free * 1024
         subprocess.run(["mount", "-o", f"remount,size={size}", str(small_disk)], check=True)
-        none = FORKS.RawValue(ctypes.c_int)
-        process = FORKS.Process(target=run_and_kill, args=(small_disk, stage, none, 0, 0))
-        process.start()
-        process.join()
-        return process.exitcode
+        exitcode, said = run_copied(small_disk, stage)
+        return exitcode, said.splitlines()
 
-    assert run_with(free=16384) == 0
+    assert run_with(free=16384)[0] == 0
     expected = outputs(small_disk)
-    for free in (0, 8, 128, 560, 600, 700, 900):  # kB; the checkpoint and the model have 520 each
-        exitcode = run_with(free)
-        said = Path(f"{small_disk}.log").read_text().splitlines()
+    for free in free_kilobytes:
+        exitcode, said = run_with(free)
         assert exitcode in (0, 1), (free, said)
         assert exitcode == 0 or said[-1].startswith(f"{stage}: error: [Errno 28] No space left")
         found = outputs(small_disk)

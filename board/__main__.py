@@ -1,0 +1,31 @@
+"""Show all results of this repository on one page.
+
+    python -m board
+
+It reads what Git holds, downloads nothing, and writes board/board.html.
+"""
+
+import argparse
+from pathlib import Path
+
+import optuna
+
+from board.page import PAGE, write_page
+from common.console import InputError, run
+from search.results import read_results
+
+
+def main() -> None:
+    """Write the page and say where it is."""
+    argparse.ArgumentParser(prog="make board", description=__doc__.splitlines()[0]).parse_args()
+    if not Path("dvc.yaml").is_file():
+        raise InputError("there is no dvc.yaml here; run from the root of the repository")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    results = read_results()
+    write_page(results)
+    number = sum(result.is_experiment for result in results)
+    print(f"board: {len(results):,} results, of which {number:,} are experiments, in {PAGE}")
+
+
+if __name__ == "__main__":
+    run("board", main)

@@ -1,0 +1,1 @@
+"""Search better settings: trials that are DVC experiments, proposed by Optuna."""

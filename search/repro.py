@@ -1,0 +1,25 @@
+"""Run the pipeline in the folder of a trial, and end when the search ends.
+
+    python -m search.repro PARENT
+
+PARENT is the process of the search. DVC itself would go on when that is killed, and nobody would
+know of what it runs.
+"""
+
+import sys
+import threading
+
+from dvc.cli import main as dvc
+
+from common.restore import end_with
+
+
+def main() -> int:
+    """Bring what DVC keeps, then run what is not up to date; return DVC's exit status."""
+    threading.Thread(target=end_with, args=(int(sys.argv[1]),), daemon=True).start()
+    # What DVC's cache lacks, the pipeline makes, or says that it cannot.
+    return dvc(["checkout", "--force", "--allow-missing"]) or dvc(["repro"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
