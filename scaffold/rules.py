@@ -28,6 +28,7 @@ LEFT_OUT = (
     "review/example.png",
     # the recipes for MNIST and their results
     "recipes",
+    "spaces/default.csv",
     "runs/recipe_table.py",
     "runs/results.py",
     "tests/test_data.py",
