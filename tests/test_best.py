@@ -78,7 +78,11 @@ def test_the_name_of_a_metric_tells_which_end_is_better(metric: str, more: bool)
     assert read_measure(metric).more_is_better == more
 
 
-def test_a_recipe_overwrites_none_and_is_a_file_of_recipes() -> None:
+def test_a_recipe_overwrites_none_and_is_a_file_of_recipes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.best.FOLDER", tmp_path)
+    (tmp_path / "fast.yaml").write_text("epochs: 2\n")
     params = DEFAULTS | {"seed": 7, "evaluate_on": "validation", "epochs": 9}
     assert recipe_of(DEFAULTS, params) == {"epochs": 9, "test_images": None}
     with pytest.raises(InputError, match=r"^recipes/fast\.yaml is there, with other parameters"):

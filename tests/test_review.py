@@ -280,6 +280,7 @@ def test_settings_are_counted_and_p_is_corrected(
     git(tmp_path, "init", "--quiet", "--initial-branch=main")
     lock = (ROOT / "dvc.lock").read_text()
     table = pd.read_csv(ROOT / "plots/predictions.csv", dtype=str)
+    table.loc[:19, "predicted"] = "none of them"  # as many mistakes as the test puts right
     is_right = (table["actual"] == table["predicted"]).to_numpy()
     code, images = (
         re.search(rf"path: {path}\n +hash: md5\n +md5: (\w+)", lock)[1]
