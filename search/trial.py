@@ -183,16 +183,22 @@ class Runner:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _set_up(self, clone: Path, run: Run) -> Path:
-        """Make the folder of a run, or take the one that an interrupted run left; return it."""
+        """Make the folder of a run, or take the one that an interrupted run left; return it.
+
+        Git's own folder is made anew: where a kill left a lock, Git would refuse to work, and where
+        it left a changed file of the same size and second, Git would take it for unchanged.
+        """
         end_processes(clone)
-        if not clone.exists():
-            partial = clone.with_suffix(".partial")
-            shutil.rmtree(partial, ignore_errors=True)
-            options = ("--quiet", "--shared", "--no-checkout")
-            successful_git("clone", *options, self._source, str(partial))
-            for key, value in self._identity.items():
-                successful_git("config", key, value, folder=partial)
-            partial.rename(clone)
+        made = clone.with_suffix(".partial")
+        shutil.rmtree(made, ignore_errors=True)
+        options = ("--quiet", "--shared", "--no-checkout")
+        successful_git("clone", *options, self._source, str(made))
+        for key, value in self._identity.items():
+            successful_git("config", key, value, folder=made)
+        shutil.rmtree(clone / ".git", ignore_errors=True)
+        clone.mkdir(exist_ok=True)
+        (made / ".git").rename(clone / ".git")
+        made.rmdir()
         successful_git(
             "checkout", "--quiet", "--force", "--detach", self._head.commit, folder=clone
         )
@@ -291,6 +297,9 @@ class Runner:
                 # The header is the line of epoch 0.
                 curve.write_text("".join(lines[: (outcome.epochs or len(lines)) + 1]))
         message = run.message_as(outcome.state, outcome.reason)
+        # Git tells by its size and second whether a file has changed. So it forgets them, and reads
+        # the files.
+        successful_git("read-tree", "HEAD", folder=folder)
         commit = ("commit", "--quiet", "--all", "--allow-empty", "--no-gpg-sign")
         successful_git(*commit, f"--message={message}", folder=folder)
         parent = self._head.commit
