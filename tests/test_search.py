@@ -231,11 +231,14 @@ def test_a_killed_search_finds_what_an_undisturbed_one_finds(start: Path, tmp_pa
         while left := started_in(disturbed):
             assert time.monotonic() < deadline, left
             time.sleep(0.1)
-        for index in disturbed.glob(".dvc/tmp/search/*/.git/index"):
+        for git_folder in disturbed.glob(".dvc/tmp/search/*/.git"):
             # As if Git took the file for unchanged, as it does where size and second are the same,
             # and as if it had been killed.
-            git(index.parent.parent, "update-index", "--assume-unchanged", "params.yaml")
-            index.with_suffix(".lock").touch()
+            lock = git_folder / "index.lock"
+            if (git_folder / "index").exists() and not lock.exists():
+                unchanged = ("update-index", "--assume-unchanged", "params.yaml")
+                git(git_folder.parent, *unchanged)
+                lock.touch()
     (disturbed / ".dvc/tmp/search/space.db").unlink(missing_ok=True)
     assert search(disturbed).splitlines()[-1] == output.splitlines()[-1]
     assert found(disturbed) == found(start)
