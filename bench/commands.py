@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -71,9 +72,11 @@ def measure_memory(folder: Path, *arguments: str) -> Figures:
     return {"megabytes": float(run_command(folder, "python", "-c", PEAK_MEMORY, *arguments))}
 
 
-def read_figures(folder: Path, module: str, *arguments: object) -> Figures:
+def read_figures(
+    folder: Path, module: str, *arguments: object, python: Path = Path(sys.executable)
+) -> Figures:
     """Run a module of this project in a folder; return the figures on the last line it prints."""
-    output = run_command(folder, "python", "-m", module, *map(str, arguments))
+    output = run_command(folder, str(python), "-m", module, *map(str, arguments))
     return json.loads(output.strip().splitlines()[-1])
 
 

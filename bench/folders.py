@@ -1,5 +1,6 @@
 """The folders that the rows of the benchmark work in."""
 
+import sys
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from ruamel.yaml import YAML
 
 from bench.commands import ARCHIVE, ROOT, clone_with_results, run_command
 
+TORCH = ROOT / ".venv" / "torch"
 EMPTY_PIPELINE = "stages: {nothing: {cmd: 'true', params: [epochs]}}\n"
 
 yaml = YAML(typ="safe")  # as DVC reads it
@@ -59,6 +61,21 @@ def prepare_folders(temporary: Path) -> Folders:
         empty_project=make_empty_project(temporary / "empty_project"),
         all_images=all_images,
     )
+
+
+def python_with_torch() -> Path:
+    """Return a Python that has PyTorch, in an environment of its own, which is made once.
+
+    This repository does without PyTorch, and its packages should not depend on what that needs.
+    """
+    python = TORCH / "bin" / "python"
+    if not python.exists():
+        print("    making an environment with PyTorch", flush=True)
+        made = TORCH.with_suffix(".partial")
+        run_command(ROOT, sys.executable, "-m", "venv", "--clear", str(made))
+        run_command(ROOT, str(made / "bin/python"), "-m", "pip", "install", "torch", "numpy")
+        made.rename(TORCH)
+    return python
 
 
 def make_empty_project(folder: Path) -> Path:

@@ -6,7 +6,7 @@ Each repetition is a search of its own: what `make search` asks for its proposal
 it stops, are asked here, and the stages are called one after the other in this process, with so
 few images and epochs that a trial takes seconds. What each search calls the best is then trained
 with fresh seeds. The table is printed and written into docs/search.md; with 5 repetitions it
-takes ten minutes.
+takes a quarter of an hour.
 """
 
 import argparse
@@ -103,7 +103,7 @@ def main() -> None:
     )
     header = ["sampler", "best trial", "its setting, fresh seeds", "by repetition"]
     text = (
-        f"{table(header, lines)}\n`tpe` less `random`, in the mean: "
+        f"{table(header, lines)}\n\n`tpe` less `random`, in the mean: "
         f"{100 * np.mean(differences):+.2f} points, 95% interval {low:+.2f} to {high:+.2f}.\n"
     )
     print(text)
