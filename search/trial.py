@@ -178,15 +178,16 @@ class Runner:
         """
         for name in experiments:
             folder = FOLDER / re.sub(r"-(pruned|failed)$", "", name)
-            if folder.exists():
-                end_processes(folder)
-                shutil.rmtree(folder, ignore_errors=True)
+            for left in (folder, folder.with_suffix(".partial")):
+                if left.exists():
+                    end_processes(left)
+                    shutil.rmtree(left, ignore_errors=True)
 
     def _set_up(self, clone: Path, run: Run) -> Path:
         """Make the folder of a run, or take the one that an interrupted run left; return it.
 
-        Git's own folder is made anew: where a kill left a lock, Git would refuse to work, and where
-        it left a changed file of the same size and second, Git would take it for unchanged.
+        Git's own folder is made anew: where a kill left a lock, Git would refuse to work, and a
+        file that was changed within a second to the same size it would take for unchanged.
         """
         end_processes(clone)
         made = clone.with_suffix(".partial")
@@ -195,7 +196,8 @@ class Runner:
         successful_git("clone", *options, self._source, str(made))
         for key, value in self._identity.items():
             successful_git("config", key, value, folder=made)
-        shutil.rmtree(clone / ".git", ignore_errors=True)
+        if (clone / ".git").exists():
+            shutil.rmtree(clone / ".git")
         clone.mkdir(exist_ok=True)
         (made / ".git").rename(clone / ".git")
         made.rmdir()
@@ -209,6 +211,9 @@ class Runner:
             config["cache"]["dir"] = self._cache
             # DVC's notes of the folder, which it would keep outside of it, go with the folder.
             config["core"]["site_cache_dir"] = str(folder.resolve() / ".dvc/site")
+            # What DVC writes into Git's index makes a file that was changed within a second to the
+            # same size look unchanged: https://git-scm.com/docs/racy-git
+            config["core"]["autostage"] = False
         for dataset in self._brought:
             with suppress(FileExistsError):
                 (folder / dataset).symlink_to(Path(dataset).resolve())
@@ -297,9 +302,6 @@ class Runner:
                 # The header is the line of epoch 0.
                 curve.write_text("".join(lines[: (outcome.epochs or len(lines)) + 1]))
         message = run.message_as(outcome.state, outcome.reason)
-        # Git tells by its size and second whether a file has changed. So it forgets them, and reads
-        # the files.
-        successful_git("read-tree", "HEAD", folder=folder)
         commit = ("commit", "--quiet", "--all", "--allow-empty", "--no-gpg-sign")
         successful_git(*commit, f"--message={message}", folder=folder)
         parent = self._head.commit
