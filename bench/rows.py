@@ -222,7 +222,7 @@ ROWS = {
         "seconds",
         lambda folders, _: pipeline(folders),
         lambda folders, _: notebook(folders),
-        "<= 1.0",
+        "<= 0.6",
         runs=3,
     ),
     "4": Row(
