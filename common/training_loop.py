@@ -3,9 +3,10 @@
 import contextlib
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 from pydantic import Field
@@ -31,6 +32,7 @@ EPOCH_SECONDS = re.compile(r"^train: epoch .*; ([0-9.]+) s$", re.MULTILINE)
 
 Steps = Callable[[np.ndarray, np.ndarray, int], dict[str, tf.Tensor]]
 Transform = Callable[[np.ndarray], np.ndarray]
+Prepared = TypeVar("Prepared")
 
 
 class LoopParams(AugmentParams):
@@ -132,6 +134,18 @@ def make_steps(
     return steps
 
 
+def one_ahead(function: Callable[[int], Prepared], arguments: Iterable[int]) -> Iterator[Prepared]:
+    """Yield the results of a function in turn, the next one made while the last one is used."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        waiting = None
+        for argument in arguments:
+            made, waiting = waiting, thread.submit(function, argument)
+            if made:
+                yield made.result()
+        if waiting:
+            yield waiting.result()
+
+
 def run_epoch(
     model: keras.Model,
     steps: Steps,
@@ -171,22 +185,29 @@ def run_epoch(
         If the loss is no longer a finite number, with the step at which that came.
     """
     rank, machines = machine_of(model.distribute_strategy)
-    model.reset_metrics()
     images_per_call = batch_size * BATCHES_PER_CALL
+
+    def prepare(start: int) -> tuple[int, np.ndarray, np.ndarray, int]:
+        """Return what a call of `steps` needs, and the number of its first image before it."""
+        indices = order[start : start + images_per_call]
+        is_of_this_machine = np.arange(len(indices)) % batch_size % machines == rank
+        own = indices[is_of_this_machine]
+        return start, transform(split.images[own]), split.labels[own], len(indices)
+
+    model.reset_metrics()
     with progress(title, len(order), "images") as bar:
-        for start in range(0, len(order), images_per_call):
-            indices = order[start : start + images_per_call]
-            is_of_this_machine = np.arange(len(indices)) % batch_size % machines == rank
-            own = indices[is_of_this_machine]
-            results = steps(transform(split.images[own]), split.labels[own], len(indices))
-            finite_steps, taken_steps = int(results.pop("finite")), -(-len(indices) // batch_size)
+        for start, images, labels, count in one_ahead(
+            prepare, range(0, len(order), images_per_call)
+        ):
+            results = steps(images, labels, count)
+            finite_steps, taken_steps = int(results.pop("finite")), -(-count // batch_size)
             if finite_steps < taken_steps:
                 raise InputError(
                     f"{title}: the loss is not a finite number at step "
                     f"{start // batch_size + finite_steps + 1} of {-(-len(order) // batch_size)}; "
                     "a smaller learning_rate may help"
                 )
-            bar.update(len(indices))
+            bar.update(count)
     return {name: float(value) for name, value in results.items()}
 
 

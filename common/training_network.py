@@ -1,9 +1,12 @@
 """The network that is trained in place of the one described: the same function in less time."""
 
-from common.backend import keras
+from common.backend import keras, tf
+from common.fast_layers import FastBatchNormalization, FastConv2D
 from common.fused_adam import FusedAdam
 
 Size = tuple[int, ...]  # height and width in pixels; none for what is no image
+
+FEW_PIXELS = 6  # up to this height and width of its output, FastConv2D takes less time
 
 
 def training_network(model: keras.Sequential) -> keras.Model:
@@ -14,6 +17,7 @@ def training_network(model: keras.Sequential) -> keras.Model:
       goes into them.
     - The ReLU of a convolution waits for the pooling that follows: it leaves the largest value
       of each window the largest, and has a quarter of the values to look at then.
+    - On a processor, some layers are those of `common.fast_layers`.
 
     Parameters
     ----------
@@ -39,13 +43,26 @@ def training_network(model: keras.Sequential) -> keras.Model:
         waits = pooling_follows and config.get("activation") == "relu"
         if waits:
             config["activation"] = "linear"
-        outputs = type(layer).from_config(config)(outputs)
+        outputs = fastest_kind(layer).from_config(config)(outputs)
         if is_waiting:
             outputs = keras.layers.Activation("relu", dtype=layer.dtype_policy)(outputs)
         is_waiting = waits
     network = keras.Model(inputs, outputs, name=model.name)
     network.set_weights(model.get_weights())
     return network
+
+
+def fastest_kind(layer: keras.layers.Layer) -> type[keras.layers.Layer]:
+    """Return the class of layers that computes what a layer does in the least time."""
+    if tf.config.list_physical_devices("GPU"):
+        return type(layer)
+    if isinstance(layer, keras.layers.BatchNormalization):
+        return FastBatchNormalization
+    if isinstance(layer, keras.layers.Conv2D) and layer.compute_dtype == "bfloat16":
+        is_plain = layer.padding == "valid" and layer.strides == layer.dilation_rate == (1, 1)
+        if is_plain and layer.groups == 1 and max(layer.output.shape[1:-1]) <= FEW_PIXELS:
+            return FastConv2D
+    return type(layer)
 
 
 def size_needed(layer: keras.layers.Layer, size: Size) -> Size:

@@ -14,9 +14,10 @@ import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
-from common import checkpoint
+from common import checkpoint, layers
 from common.backend import keras, tf, use_threads, without_greetings
 from common.console import InputError
+from common.fast_layers import FastConv2D
 from common.fused_adam import FusedAdam
 from common.model_files import read_architecture
 from common.params import read_params
@@ -119,8 +120,45 @@ def test_the_network_that_is_trained_has_the_gradients_of_the_one_described(
         gradients.append(tape.gradient(losses, network.trainable_variables))
     for expected, found in zip(*gradients, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    for expected, found in zip(described.weights, trained.weights, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)  # averages move, too
     convolutions = [layer for layer in trained.layers if isinstance(layer, keras.layers.Conv2D)]
     assert [layer.input.shape[1] for layer in convolutions] == sizes
+
+
+def test_the_convolution_of_few_pixels_has_the_gradients_of_keras() -> None:
+    rng = np.random.default_rng(0)
+    images = tf.constant(rng.normal(size=(7, 8, 6, 3)).astype(np.float32))
+    plain, fast = (kind(5, (4, 3), activation="relu") for kind in (layers.Conv2D, FastConv2D))
+    for layer in (plain, fast):
+        layer.build(images.shape)
+    fast.set_weights(plain.get_weights())
+    gradients = []
+    for layer in (plain, fast):
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            loss = tf.reduce_sum(layer(images) ** 2)
+        gradients.append(tape.gradient(loss, [images, *layer.trainable_variables]))
+    for expected, found in zip(*gradients, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kinds"),
+    [
+        ({"precision": "mixed_bfloat16"}, ["Conv2D", "Conv2D", "FastConv2D"]),  # 26, 11, 3 pixels
+        ({}, ["Conv2D"] * 3),  # oneDNN's own way is as quick in 32 bits
+        ({"precision": "mixed_bfloat16", "padding": "same"}, ["Conv2D"] * 3),
+    ],
+)
+def test_convolutions_of_few_pixels_are_fast_ones(
+    changes: dict[str, object], kinds: list[str]
+) -> None:
+    params = read_params(define.DefineParams, ROOT / "tests/params.yaml")
+    params = params.model_copy(update={"conv_filters": [4, 8, 4]} | changes)
+    network = training_network(define.build_network(params, classes=10))
+    convolutions = [layer for layer in network.layers if isinstance(layer, layers.Conv2D)]
+    assert [type(layer).__name__ for layer in convolutions] == kinds
 
 
 def test_the_fused_adam_is_that_of_keras() -> None:
