@@ -85,7 +85,7 @@ recipe: .venv/installed  ## run the recipe NAME as an experiment, with SEED (42)
 	@python -m runs.recipe -- $(call quoted,NAME) $(call quoted,SEED) $(call quoted,SET)
 
 # make new leaves this out
-results: fashion  ## run all recipes with five seeds, as far as that is not done: 90 minutes
+results: fashion  ## run all recipes with five seeds, as far as that is not done: 40 minutes
 	dvc repro --quiet data/dvc.yaml
 	python -m runs.results
 
