@@ -1,15 +1,20 @@
 """A small data set of real digits, and copies of the repository to run it in."""
 
+import os
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 from PIL import Image
 from sklearn.datasets import load_digits
 
 import common.decoding  # noqa: F401  sets OpenCV's limit, which holds only if set before its import
+from common.processors import usable_processors
 from tests.helpers import commit, copy_repository, dvc, git, stages_run, write_params
 
 # How fast a machine is decides nothing about whether the code is right.
@@ -24,9 +29,18 @@ LONG = (
     "test_runs.py",
     "test_verify.py",
     "test_review.py",
+    "test_search.py",
     "test_machines.py",
     "test_sharing.py",
+    "test_search_machines.py",
+    "test_best.py",
+    "test_new.py",
 )
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return one process more than there are cores: most of them wait for others now and then."""
+    return usable_processors() + 1
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest leaves out what `-m` does not ask for
@@ -41,17 +55,33 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
-@pytest.fixture(scope="session")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a folder of real digits (scikit-learn's, 8x8, enlarged to 28x28) as JPEG files."""
-    root = tmp_path_factory.mktemp("dataset")
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """Return a folder that the first of the processes that run the tests makes for all of them."""
+    base = factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, done = shared / name, shared / f"{name}.done"
+    with FileLock(shared / f"{name}.lock"):
+        if not done.exists():
+            folder.mkdir()
+            make(folder)
+            done.touch()
+    return folder
+
+
+def write_digits(folder: Path) -> None:
+    """Write real digits (scikit-learn's, 8x8, enlarged to 28x28) as JPEG files."""
     digits = load_digits()
     for index, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):
-        path = root / ("test" if index % 4 == 0 else "train") / str(label) / f"{index}.jpg"
+        path = folder / ("test" if index % 4 == 0 else "train") / str(label) / f"{index}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         grey = Image.fromarray((image * 15).astype(np.uint8))
         grey.resize((28, 28), Image.Resampling.BICUBIC).save(path)
-    return root
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a folder of real digits, which no test changes."""
+    return made_once(tmp_path_factory, "dataset", write_digits)
 
 
 @pytest.fixture
@@ -62,15 +92,8 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Path) ->
     return tmp_path
 
 
-@pytest.fixture(scope="session")
-def first_run(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> Path:
-    """Run the pipeline once in a copy of the repository, and commit; tests work in copies of it.
-
-    The first commit is the code with small settings, the second has the results too. The copy
-    has a DVC cache of its own.
-    """
-    folder = tmp_path_factory.mktemp("first") / "repository"
-    folder.mkdir()
+def run_first(folder: Path, dataset: Path) -> None:
+    """Copy the repository, with small settings; commit; run the pipeline; commit."""
     copy_repository(folder)
     write_params(folder, dataset=str(dataset))
     git(folder, "init", "--quiet", "--initial-branch=main")
@@ -80,7 +103,16 @@ def first_run(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> Path:
     assert "Test Accuracy" in output
     assert "oneDNN" not in output
     commit(folder, "results")
-    return folder
+
+
+@pytest.fixture(scope="session")
+def first_run(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> Path:
+    """Run the pipeline once in a copy of the repository; tests work in copies of it.
+
+    The first commit is the code with small settings, the second has the results too. The copy
+    has a DVC cache of its own.
+    """
+    return made_once(tmp_path_factory, "first", partial(run_first, dataset=dataset))
 
 
 @pytest.fixture(scope="module")

@@ -2,17 +2,15 @@
 
 import ctypes
 import json
-import multiprocessing
 import os
 import random
 import resource
-import runpy
 import shutil
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -21,7 +19,16 @@ import numpy as np
 import pytest
 
 from common.outputs import replacing
-from tests.helpers import ENVIRONMENT, ROOT, as_on_macos, contents, hear_ctrl_c, write_params
+from tests.forks import FORKS, run_copied
+from tests.helpers import (
+    ENVIRONMENT,
+    ROOT,
+    STAGES,
+    as_on_macos,
+    contents,
+    hear_ctrl_c,
+    write_params,
+)
 
 pytestmark = pytest.mark.slow
 RANDOM = {
@@ -38,11 +45,7 @@ RANDOM = {
     "keep": "best",
     "patience": 2,
 }
-STAGES = ("load", "define", "train", "evaluate")
-KILLS = 8
-# Its processes are copies of one that has imported TensorFlow already: that is most of the time.
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload([*(f"stages.{stage}" for stage in STAGES), "seaborn"])
+KILLS = 5
 
 
 def run(folder: Path, stage: str, environment: dict[str, str] | None = None) -> str:
@@ -68,30 +71,6 @@ def run_all(
     for stage in stages or STAGES:
         run(folder, stage, environment)
     return outputs(folder)
-
-
-def run_copied(
-    folder: Path, stage: str, begin: Callable[[], None] | None = None
-) -> tuple[int | None, str]:
-    """Run a stage in a copy of a process that has imported what it needs, which takes seconds.
-
-    `begin`, if it is given, is called there first. Returns the exit code and what was printed.
-    """
-    process = FORKS.Process(target=run_here, args=(folder, stage, begin))
-    process.start()
-    process.join()
-    return process.exitcode, Path(f"{folder}.log").read_text()
-
-
-def run_here(folder: Path, stage: str, begin: Callable[[], None] | None) -> None:
-    """Run a stage in this process as `python -m` does; write what it prints beside the folder."""
-    os.chdir(folder)
-    with Path(f"{folder}.log").open("w") as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
-    if begin:
-        begin()
-    runpy.run_module(f"stages.{stage}", run_name="__main__", alter_sys=True)
 
 
 def copied(folder: Path, *stages: str) -> dict[str, bytes]:

@@ -26,11 +26,11 @@ from review.revision import resolve
 from review.sentences import seeds_sentence
 from review.significance import over_seeds, paired, unpaired
 from review.tables import MetricChange, ParameterChange
+from tests.forks import reproduce
 from tests.helpers import (
     ROOT,
     command,
     commit,
-    dvc,
     git,
     headless_browser,
     set_screen,
@@ -51,7 +51,7 @@ def history(committed: Path, dataset: Path) -> Path:
     """Run and commit three settings, each tagged with its name."""
     for name, changes in SETTINGS.items():
         write_params(committed, dataset=str(dataset), **changes)
-        dvc(committed, "repro")
+        reproduce(committed)
         commit(committed, name)
         git(committed, "tag", name)
     return committed

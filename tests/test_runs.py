@@ -16,6 +16,7 @@ from common.console import InputError
 from common.processors import usable_processors
 from runs.commands import brought_along, whole_number
 from runs.recipe import read_recipe
+from tests.forks import reproduce
 from tests.helpers import ENVIRONMENT, command, commit, dvc, git
 
 MAKE = ("make", "--no-print-directory", "--assume-old", ".venv/installed")
@@ -39,7 +40,7 @@ def baseline(committed: Path, dataset: Path) -> Path:
     shutil.copytree(dataset, committed / "own")
     with (committed / ".gitignore").open("a") as file:
         file.write("/own/\n")
-    dvc(committed, "repro")
+    reproduce(committed)
     commit(committed, "baseline")
     return committed
 

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from common.scores import score_classes
+from tests.forks import reproduce
 from tests.helpers import ENVIRONMENT, archive_of, commit, dvc, git, write_params, yaml
 from verify.committed import expected_metrics
 from verify.equivalence import accuracy_difference
@@ -47,7 +48,7 @@ def honest(committed: Path, dataset: Path) -> Path:
     archive_of(dataset, committed / DATA)
     dvc(committed, "add", DATA)
     write_params(committed, dataset=DATA, test_images=400)
-    dvc(committed, "repro")
+    reproduce(committed)
     commit(committed, "honest")
     git(committed, "tag", "honest")
     return committed
@@ -138,7 +139,7 @@ def the_lock(folder: Path) -> None:
 
 def a_model_of_another_seed(folder: Path) -> None:
     edit(folder / "params.yaml", "\nseed: 42", "\nseed: 43")
-    dvc(folder, "repro")
+    reproduce(folder)
     edit(folder / "params.yaml", "\nseed: 43", "\nseed: 42")
     edit(folder / "dvc.lock", "        seed: 43", "        seed: 42")
 
@@ -153,7 +154,7 @@ def another_data_set(folder: Path) -> None:
     archive_of(images, folder / DATA)
     dvc(folder, "commit", "--force", f"{DATA}.dvc")
     other = yaml.load(folder / f"{DATA}.dvc")["outs"][0]["md5"]
-    dvc(folder, "repro")
+    reproduce(folder)
     git(folder, "checkout", "HEAD", "--", f"{DATA}.dvc")  # of it Git says what everybody has
     known = yaml.load(folder / f"{DATA}.dvc")["outs"][0]["md5"]
     edit(folder / "dvc.lock", other, known)
