@@ -119,7 +119,7 @@ serve: .venv/installed  ## answer with the exported model at PORT (8000), and sh
 container: .venv/installed  ## build a container that serves the exported model, without TensorFlow
 	@python -m inference.container
 
-check: style  ## check the style and run the fast tests: less than a minute
+check: style  ## check the style and run the fast tests: about a minute
 	python -m pytest -m "not slow"
 
 test: .venv/installed  ## run the tests: about ten minutes

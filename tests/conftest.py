@@ -38,9 +38,9 @@ LONG = (
 )
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """Return one process more than there are cores: most of them wait for others now and then."""
-    return usable_processors() + 1
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return a process for each core, and one more where slow tests run: they wait now and then."""
+    return usable_processors() + ("not slow" not in config.option.markexpr)
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest leaves out what `-m` does not ask for

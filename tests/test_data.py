@@ -181,6 +181,7 @@ def test_no_source_is_one_error() -> None:
     refused(r"(?s)no source of MNIST served it:.*Connection refused.*No matching distribution")
 
 
+@pytest.mark.slow
 def test_the_earlier_archive_outlasts_a_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -177,6 +177,7 @@ def test_a_planted_violation_is_found(
     assert event in undeclared(planted, "load")
 
 
+@pytest.mark.slow
 def test_backend_is_imported_without_what_keras_does_not_need() -> None:
     code = (
         "import common.backend, sys; "

@@ -255,6 +255,7 @@ def dumped(values: dict) -> bytes:
         ),
     )
 )
+@pytest.mark.slow
 def test_any_file_is_read_or_refused_by_name(
     tmp_path_factory: pytest.TempPathFactory, content: bytes
 ) -> None:

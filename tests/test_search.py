@@ -103,6 +103,7 @@ def told_of(study: Study) -> list[tuple]:
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.slow
 def test_a_study_is_made_again_from_what_its_trials_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: str
 ) -> None:
