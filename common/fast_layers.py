@@ -1,4 +1,4 @@
-"""Layers of Keras that compute the same in less time on a processor, in training.
+"""Layers of Keras that compute the same, but for rounding, in less time in training without a GPU.
 
 How much less, and what was tried besides, is in docs/benchmark.md.
 """
@@ -15,8 +15,8 @@ def convolve(images: tf.Tensor, filters: tf.Tensor) -> tuple[tf.Tensor, Gradient
     """Convolve images with filters, without padding; the gradient of the filters is quicker.
 
     This gradient is itself a convolution [1]_: of the images with the gradient of the output,
-    where the images of the batch are in the place of the channels. As such oneDNN computes it in
-    up to a third of the time that its own operation for it takes, where the output has few pixels.
+    where the images of the batch are in the place of the channels. Where the output has few
+    pixels, oneDNN computes it so in as little as a third of the time that its own way takes.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class FastConv2D(keras.layers.Conv2D):
 class FastBatchNormalization(keras.layers.BatchNormalization):
     """Batch normalisation as one operation of TensorFlow [1]_ where Keras has a dozen.
 
-    Devices that share a batch, and what is not training, go Keras's way.
+    What is not training goes Keras's way.
 
     References
     ----------
@@ -70,7 +70,7 @@ class FastBatchNormalization(keras.layers.BatchNormalization):
         self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None
     ) -> tf.Tensor:
         """Normalise a batch, and move the averages of mean and variance towards its own."""
-        if not training or self.synchronized:
+        if not training:
             return super().call(inputs, training=training, mask=mask)
         outputs, mean, unbiased_variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=inputs,

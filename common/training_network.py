@@ -17,7 +17,7 @@ def training_network(model: keras.Sequential) -> keras.Model:
       goes into them.
     - The ReLU of a convolution waits for the pooling that follows: it leaves the largest value
       of each window the largest, and has a quarter of the values to look at then.
-    - On a processor, some layers are those of `common.fast_layers`.
+    - Without a GPU, some layers are those of `common.fast_layers`.
 
     Parameters
     ----------
@@ -53,14 +53,22 @@ def training_network(model: keras.Sequential) -> keras.Model:
 
 
 def fastest_kind(layer: keras.layers.Layer) -> type[keras.layers.Layer]:
-    """Return the class of layers that computes what a layer does in the least time."""
-    if tf.config.list_physical_devices("GPU"):
+    """Return the class of layers that computes what a layer does in the least time.
+
+    With a GPU, or where several devices share a batch, of which one may have no image, it is the
+    layer's own.
+    """
+    several = tf.distribute.get_strategy().num_replicas_in_sync > 1
+    if several or tf.config.list_physical_devices("GPU"):
         return type(layer)
     if isinstance(layer, keras.layers.BatchNormalization):
-        return FastBatchNormalization
+        is_usual = layer.trainable and layer.scale and layer.center and not layer.renorm
+        of_images = len(layer.output.shape) == 4 and layer.axis in (-1, 3)
+        return FastBatchNormalization if is_usual and of_images else type(layer)
     if isinstance(layer, keras.layers.Conv2D) and layer.compute_dtype == "bfloat16":
         is_plain = layer.padding == "valid" and layer.strides == layer.dilation_rate == (1, 1)
-        if is_plain and layer.groups == 1 and max(layer.output.shape[1:-1]) <= FEW_PIXELS:
+        is_usual = layer.groups == 1 and layer.data_format == "channels_last"
+        if is_plain and is_usual and max(layer.output.shape[1:-1]) <= FEW_PIXELS:
             return FastConv2D
     return type(layer)
 

@@ -5,7 +5,7 @@ import os
 import shutil
 from functools import partial
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import cv2
 import h5py
@@ -23,7 +23,7 @@ from common.model_files import read_architecture
 from common.params import read_params
 from common.splits import Split, read_split
 from common.training_loop import balanced_weights, is_stuck, make_steps, run_epoch
-from common.training_network import finished_model, training_network
+from common.training_network import fastest_kind, finished_model, training_network
 from stages import define, evaluate, load, train
 from tests.helpers import COMMITTED, ROOT, contents, write_params
 
@@ -152,13 +152,35 @@ def test_the_convolution_of_few_pixels_has_the_gradients_of_keras() -> None:
     ],
 )
 def test_convolutions_of_few_pixels_are_fast_ones(
-    changes: dict[str, object], kinds: list[str]
+    changes: dict[str, object], kinds: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: [])
     params = read_params(define.DefineParams, ROOT / "tests/params.yaml")
     params = params.model_copy(update={"conv_filters": [4, 8, 4]} | changes)
     network = training_network(define.build_network(params, classes=10))
     convolutions = [layer for layer in network.layers if isinstance(layer, layers.Conv2D)]
     assert [type(layer).__name__ for layer in convolutions] == kinds
+
+
+def test_layers_that_the_fast_ones_cannot_stand_for_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: [])
+    image = keras.Input((6, 6, 2))
+    normalize = layers.BatchNormalization
+
+    def kind(layer: keras.layers.Layer, inputs: keras.KerasTensor = image) -> str:
+        layer(inputs)
+        return fastest_kind(layer).__name__
+
+    assert kind(normalize()) == "FastBatchNormalization"
+    assert kind(normalize(), keras.Input((5,))) == "BatchNormalization"
+    for options in ({"scale": False}, {"center": False}, {"trainable": False}, {"axis": 1}):
+        assert kind(normalize(**options)) == "BatchNormalization"
+    assert kind(layers.Conv2D(3, 2, dtype="mixed_bfloat16")) == "FastConv2D"
+    for options in ({"strides": 2}, {"dilation_rate": 2}, {"groups": 2}, {"padding": "same"}):
+        assert kind(layers.Conv2D(2, 2, dtype="mixed_bfloat16", **options)) == "Conv2D"
+    several = SimpleNamespace(num_replicas_in_sync=2)
+    monkeypatch.setattr(tf.distribute, "get_strategy", lambda: several)
+    assert kind(normalize()) == "BatchNormalization"
 
 
 def test_the_fused_adam_is_that_of_keras() -> None:
