@@ -28,12 +28,12 @@ def convolve(images: tf.Tensor, filters: tf.Tensor) -> tuple[tf.Tensor, Gradient
     Returns
     -------
     Tensor, shape (N, H - h + 1, W - w + 1, filters)
-        The output. TensorFlow takes the function that gives both gradients off it.
+        The output. The function below comes with it, by which TensorFlow takes both gradients.
 
     References
     ----------
-    .. [1] V. Dumoulin and F. Visin, "A guide to convolution arithmetic for deep learning",
-       arXiv:1603.07285, 2016.
+    .. [1] I. Goodfellow, Y. Bengio and A. Courville, "Deep learning", MIT Press, 2016,
+       section 9.5.
     """
 
     def gradients(of_output: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

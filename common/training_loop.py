@@ -19,7 +19,7 @@ from common.devices import check_equal_weights, machine_of, separate_random_laye
 from common.params import Seed
 from common.splits import Split
 
-BATCHES_PER_CALL = 16  # that TensorFlow works through before Python has the next ready
+BATCHES_PER_CALL = 16  # that TensorFlow works through while Python makes the next ready
 VALIDATION_BATCH = 500
 
 # What is printed of an epoch, and how other programs read the seconds that it took.
@@ -136,14 +136,18 @@ def make_steps(
 
 def one_ahead(function: Callable[[int], Prepared], arguments: Iterable[int]) -> Iterator[Prepared]:
     """Yield the results of a function in turn, the next one made while the last one is used."""
-    with ThreadPoolExecutor(max_workers=1) as thread:
-        waiting = None
+    thread = ThreadPoolExecutor(max_workers=1)
+    waiting = None
+    try:
         for argument in arguments:
             made, waiting = waiting, thread.submit(function, argument)
-            if made:
+            if made is not None:
                 yield made.result()
-        if waiting:
+        if waiting is not None:
             yield waiting.result()
+    finally:
+        # Whoever stops in the middle, as at Ctrl-C, does not wait for what nobody will use.
+        thread.shutdown(wait=False, cancel_futures=True)
 
 
 def run_epoch(
@@ -187,18 +191,18 @@ def run_epoch(
     rank, machines = machine_of(model.distribute_strategy)
     images_per_call = batch_size * BATCHES_PER_CALL
 
-    def prepare(start: int) -> tuple[int, np.ndarray, np.ndarray, int]:
-        """Return what a call of `steps` needs, and the number of its first image before it."""
+    starts = range(0, len(order), images_per_call)
+
+    def prepare(start: int) -> tuple[np.ndarray, np.ndarray, int]:
+        """Return what a call of `steps` takes, from this place in the order on."""
         indices = order[start : start + images_per_call]
         is_of_this_machine = np.arange(len(indices)) % batch_size % machines == rank
         own = indices[is_of_this_machine]
-        return start, transform(split.images[own]), split.labels[own], len(indices)
+        return transform(split.images[own]), split.labels[own], len(indices)
 
     model.reset_metrics()
     with progress(title, len(order), "images") as bar:
-        for start, images, labels, count in one_ahead(
-            prepare, range(0, len(order), images_per_call)
-        ):
+        for (images, labels, count), start in zip(one_ahead(prepare, starts), starts, strict=True):
             results = steps(images, labels, count)
             finite_steps, taken_steps = int(results.pop("finite")), -(-count // batch_size)
             if finite_steps < taken_steps:

@@ -41,7 +41,10 @@ def run_here(folder: Path, stage: str, begin: Callable[[], None] | None) -> None
 
 
 def reproduce(folder: Path) -> None:
-    """Leave a copy of the repository as `dvc repro` does, with what its parameters give."""
+    """Write and record what the parameters of a copy of the repository give.
+
+    The code is that of this repository: a copy in which it was changed needs `dvc repro`.
+    """
     for stage in STAGES:
         exitcode, said = run_copied(folder, stage)
         assert exitcode == 0, said

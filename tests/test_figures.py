@@ -90,7 +90,6 @@ def plot_area(figure: Figure) -> float:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [31, 150, 1000])
-@pytest.mark.slow
 def test_many_classes_take_little_memory(tmp_path: Path, count: int) -> None:
     words = [sys.executable, "-W", "error", "-c", MANY, str(count)]
     done = subprocess.run(

@@ -247,6 +247,7 @@ def dumped(values: dict) -> bytes:
     return stream.getvalue()
 
 
+@pytest.mark.slow
 @given(
     st.one_of(
         st.binary(),
@@ -255,7 +256,6 @@ def dumped(values: dict) -> bytes:
         ),
     )
 )
-@pytest.mark.slow
 def test_any_file_is_read_or_refused_by_name(
     tmp_path_factory: pytest.TempPathFactory, content: bytes
 ) -> None:

@@ -102,8 +102,8 @@ def told_of(study: Study) -> list[tuple]:
     return [(t.number, t.state, t.params, t.value, t.intermediate_values) for t in study.trials()]
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
 @pytest.mark.slow
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_a_study_is_made_again_from_what_its_trials_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: str
 ) -> None:

@@ -347,6 +347,23 @@ def test_a_model_of_any_settings_is_used_as_in_the_notebook(
     assert len(model.evaluate(np.zeros((3, 28, 28, 1)), np.eye(10)[:3], verbose=0)) == 2
 
 
+def test_training_with_fast_layers_is_that_with_those_of_keras(
+    spoilt: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In 16 bits, with a last batch of 8 images in place of 16."""
+    changes = {"conv_filters": [4, 8, 4], "batch_norm": True, "precision": "mixed_bfloat16"}
+    write_params(spoilt, dataset=str(dataset), **changes)
+    define.main()
+    losses = []
+    for kind_of in (fastest_kind, type):
+        monkeypatch.setattr("common.training_network.fastest_kind", kind_of)
+        train.main()
+        rows = pd.read_csv(spoilt / "plots/training.csv")
+        losses.append(rows[["train_loss", "validation_loss"]].to_numpy())
+    np.testing.assert_allclose(losses[0], losses[1], rtol=0.05)
+    assert (losses[0] != losses[1]).any()  # they are other layers
+
+
 @pytest.mark.parametrize(
     ("file", "message"),
     [("images", "holds 9 images, 100 labels"), ("labels", "holds float64")],
