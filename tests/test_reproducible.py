@@ -198,8 +198,9 @@ def killed_again_and_again(whole: Path, folder: Path, stage: str) -> int:
     forget()
     chance = random.Random(stage)  # noqa: S311
     kills = 0
-    for _ in range(KILLS):
-        delay = max(0, chance.uniform(-0.05, 0.05))
+    for number in range(KILLS):
+        # Every second kill lies between two changes of files; the stage may end before it comes.
+        delay = chance.uniform(0, 0.05) if number % 2 else 0
         last = chance.randint(1, changes.value)
         counted = FORKS.RawValue(ctypes.c_int)
         exitcode, said = run_copied(folder, stage, partial(kill_in, counted, last, delay))
@@ -213,6 +214,7 @@ def killed_again_and_again(whole: Path, folder: Path, stage: str) -> int:
             else:
                 assert found.get(name, expected[name]) == expected[name], name
         if exitcode == 0:
+            assert delay or counted.value < last, "it was not killed"
             assert found == expected
             forget()
         else:
@@ -228,7 +230,7 @@ def test_stages_killed_at_random_moments_end_with_the_same_bytes(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         runs = {s: pool.submit(killed_again_and_again, whole, tmp_path / s, s) for s in STAGES}
     kills = {stage: one.result() for stage, one in runs.items()}
-    assert min(kills.values()) > KILLS / 3, kills
+    assert min(kills.values()) >= 2, kills  # the first at least, and one of those that follow
 
 
 @pytest.fixture(scope="module")
