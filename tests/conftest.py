@@ -11,7 +11,6 @@ import pytest
 from filelock import FileLock
 from hypothesis import HealthCheck, settings
 from PIL import Image
-from sklearn.datasets import load_digits
 
 import common.decoding  # noqa: F401  sets OpenCV's limit, which holds only if set before its import
 from common.processors import usable_processors
@@ -35,6 +34,9 @@ LONG = (
     "test_search_machines.py",
     "test_best.py",
     "test_new.py",
+    "test_stages.py",
+    "test_bad_input.py",
+    "test_own_images.py",
 )
 
 
@@ -71,6 +73,8 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
 
 def write_digits(folder: Path) -> None:
     """Write real digits (scikit-learn's, 8x8, enlarged to 28x28) as JPEG files."""
+    from sklearn.datasets import load_digits  # takes a second, which every process would wait
+
     digits = load_digits()
     for index, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):
         path = folder / ("test" if index % 4 == 0 else "train") / str(label) / f"{index}.jpg"

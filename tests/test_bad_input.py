@@ -18,7 +18,7 @@ from stages import load
 from tests.helpers import ADMITTED, GREY, TOO_LARGE, archive_of, contents, encoded, write_params
 
 ALL = {"train_images": None, "test_images": None}
-KINDS = ("folder", "archive")
+KINDS = (pytest.param("folder", marks=pytest.mark.slow), "archive")
 NAMED = "which `classes` in params.yaml names"
 
 

@@ -147,6 +147,7 @@ def test_without_a_git_identity_dvc_says_so_where_it_needs_one(
     assert (repository / "params.yaml").read_text() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stage", "redirection", "status", "errors"),
     [
@@ -159,8 +160,8 @@ def test_without_a_git_identity_dvc_says_so_where_it_needs_one(
             *("load", "> /dev/full", 1, "load: error: [Errno 28] No space left on device\n"),
             marks=pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has /dev/full"),
         ),
-        pytest.param("define", "2>&-", 0, "", marks=pytest.mark.slow),
-        pytest.param("define", ">&-", 0, "", marks=pytest.mark.slow),
+        ("define", "2>&-", 0, ""),
+        ("define", ">&-", 0, ""),
     ],
 )
 def test_standard_streams_may_be_closed_or_full(

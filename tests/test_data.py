@@ -165,6 +165,7 @@ def refused(reason: str) -> None:
     assert not list(Path("data").glob("*"))
 
 
+@pytest.mark.slow
 def test_what_is_not_mnist_is_refused(mirror: str, tmp_path: Path) -> None:
     fetch.MIRRORS = (mirror,)
     file = tmp_path / "t10k-labels-idx1-ubyte.gz"

@@ -156,6 +156,7 @@ def test_the_packages_of_each_stage_are_declared() -> None:
         assert declared <= needed, stage
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "line", "event"),
     [

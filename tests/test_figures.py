@@ -102,6 +102,7 @@ def test_many_classes_take_little_memory(tmp_path: Path, count: int) -> None:
         assert max(Image.open(tmp_path / name).size) <= 2500
 
 
+@pytest.mark.slow
 def test_a_large_matrix_names_the_most_frequent_confusions(
     tmp_path: Path, drawn: list[Figure]
 ) -> None:

@@ -79,6 +79,7 @@ def test_null_means_all(workspace: Path, dataset: Path) -> None:
     assert lengths == {"train": train - 100, "validation": 100, "test": test}
 
 
+@pytest.mark.slow
 def test_folder_and_archives_give_the_same_bytes(
     workspace: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

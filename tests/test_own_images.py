@@ -48,6 +48,7 @@ def run_load(dataset: Path, **changes: object) -> dict[str, list[str]]:
     return {split: read_split(Path("data/prepared", split)).names.tolist() for split in SPLITS}
 
 
+@pytest.mark.slow
 def test_classes_that_differ_in_colour_alone_are_told_apart(
     things: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -86,6 +87,7 @@ def test_class_folders_alone_are_the_same_as_folder_and_archive_and_nested(thing
     assert all(other == found[0] for other in found)
 
 
+@pytest.mark.slow
 def test_no_seed_and_no_count_moves_an_image_out_of_the_test_set(things: Path) -> None:
     first = run_load(things)
     assert all(name.split("/")[0] in COLOURS for names in first.values() for name in names)
@@ -141,6 +143,7 @@ def test_null_is_all_class_folders_and_a_list_its_own_order(
 ODD_NAMES = ["a, b", "a \"quoted\" 'name'", "two  spaces ", "é ü", "--help", "-1", "数字", "a:b#c"]
 
 
+@pytest.mark.slow
 def test_classes_of_odd_names_pass_through_all_stages(workspace: Path) -> None:
     for name in ODD_NAMES:
         write_class(workspace / "own" / name, 10)

@@ -44,6 +44,7 @@ def settings_of(path: Path, **changes: object) -> Settings:
     return Settings(path.read_text(), **(own | changes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted((ROOT / "spaces").glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_space_of_the_repository_can_be_searched(path: Path) -> None:
     assert read_space(path, COMMITTED).distributions

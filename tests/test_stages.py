@@ -323,6 +323,7 @@ def test_one_cycle_rises_and_falls(done: Path) -> None:
     assert rates[30:] == sorted(rates[30:], reverse=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
 def test_a_model_of_any_settings_is_used_as_in_the_notebook(
     spoilt: Path,
@@ -347,6 +348,7 @@ def test_a_model_of_any_settings_is_used_as_in_the_notebook(
     assert len(model.evaluate(np.zeros((3, 28, 28, 1)), np.eye(10)[:3], verbose=0)) == 2
 
 
+@pytest.mark.slow
 def test_training_with_fast_layers_is_that_with_those_of_keras(
     spoilt: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -582,6 +584,7 @@ def numbers_follow(history: list[dict[str, float]]) -> None:
         assert metrics | {"epoch": kept["epoch"]} == kept
 
 
+@pytest.mark.slow
 def test_the_best_epoch_is_kept_and_patience_ends_the_training(
     spoilt: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
