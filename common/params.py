@@ -114,17 +114,13 @@ def parse_yaml(content: bytes, name: str, typ: Literal["safe", "base"] = "safe")
     >>> parse_yaml(b"{a: 010, b: no, c: 1e-3}", "example")
     {'a': 10, 'b': 'no', 'c': 0.001}
     """
-    lines = content.splitlines()
-    # The parser in C ends the process where a text is nested tens of thousands of times: what could
-    # be nested more than a thousand times is left to the slow one in Python, which raises an error.
-    nested = content.count(b"[") + content.count(b"{") + max(map(len, lines), default=0)
     try:
-        return YAML(typ=typ, pure=nested > 1000).load(content.decode())
+        return YAML(typ=typ).load(content.decode())
     # ruamel.yaml lets through what the constructors of Python raise, as of `!!bool 3`.
     except (YAMLError, ValueError, LookupError, RecursionError) as error:
         reason = str(error)
         if isinstance(error, MarkedYAMLError) and error.problem_mark:
-            line = min(error.problem_mark.line + 1, len(lines))  # the end is in the last line
+            line = error.problem_mark.line + 1
             reason = f"line {line}: {error.context or ''} {error.problem}"
         raise InputError(f"{name} is not YAML: {' '.join(reason.split())}") from None
 

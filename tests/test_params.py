@@ -184,8 +184,7 @@ def test_what_yaml_1_2_reads_as_something_else_is_refused(
         ("epochs: 5\n---\nepochs: 6", "line 2: expected a single document"),
         ("epochs: !!python/name:os.system 5", "line 1: could not determine a constructor"),
         ("epochs: !!bool 5", "'5'"),
-        ("epochs: " + "[" * 100_000 + "]" * 100_000, "maximum recursion depth"),
-        ("- " * 100_000, "maximum recursion depth"),
+        ("epochs: " + "[" * 10_000, "maximum recursion depth"),
     ],
 )
 def test_what_is_not_yaml_is_refused_in_a_line(tmp_path: Path, text: str, message: str) -> None:
