@@ -214,7 +214,6 @@ def killed_again_and_again(whole: Path, folder: Path, stage: str) -> int:
             else:
                 assert found.get(name, expected[name]) == expected[name], name
         if exitcode == 0:
-            assert delay or counted.value < last, "it was not killed"
             assert found == expected
             forget()
         else:
