@@ -17,6 +17,9 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # with them, what DVC does in a temporary copy would be done to the repository of the hook.
 unexport $(filter-out GIT_CONFIG%,$(shell git rev-parse --local-env-vars))
 
+# With them Python would find other modules or none, drop what is asserted, or fail at a warning.
+unexport PYTHONHOME PYTHONINSPECT PYTHONOPTIMIZE PYTHONPATH PYTHONSAFEPATH PYTHONWARNINGS
+
 # The value of a variable as one argument. Neither make nor the shell looks into it.
 quoted = '$(subst ','\'',$(value $1))'
 JOBS ?= 1

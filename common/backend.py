@@ -11,9 +11,12 @@ converter and interpreter with what they always ignore. The ones listed here are
 whatever else comes while they start is passed on. Where a GPU is to be expected and none was found,
 `train` says so, with TensorFlow's reason (`common.devices`).
 
+The same for everybody: Keras finds no keras.json of the user's [2]_.
+
 References
 ----------
 .. [1] https://docs.python.org/3/library/gc.html#gc.freeze
+.. [2] https://keras.io/api/utils/config_utils/
 """
 
 import contextlib
@@ -79,6 +82,7 @@ def without_greetings() -> Iterator[None]:
 
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ["KERAS_HOME"] = os.devnull  # no folder: Keras finds no keras.json there, and writes none
 # Otherwise one training takes all memory of a GPU, and another finds none:
 # https://www.tensorflow.org/guide/gpu#limiting_gpu_memory_growth
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from tqdm import tqdm
 
-from common import restore
+from common import declarations, restore
 
 tqdm.monitor_interval = 0  # no thread of its own: `load` starts processes by fork
 
@@ -38,6 +38,7 @@ def run(stage: str, main: Callable[[], int | None]) -> NoReturn:
     try:
         with interruptible():
             status = main() or 0
+            declarations.check_unchanged()
         sys.stdout.flush()
     except (InputError, OSError) as error:
         status, message = 1, f"error: {error}"

@@ -33,6 +33,9 @@ CELLS = 250  # rows and columns of a confusion matrix without numbers
 TICKS = 100  # names along a side of it
 CONFUSIONS = 25  # the most frequent ones, listed beside it
 
+# Matplotlib has read the matplotlibrc of the user, or of the folder.
+mpl.rcdefaults()
+
 
 def draw_samples(split: Split, classes: list[str], columns: int, path: Path) -> None:
     """Draw examples of each class: a row a class, its name at the left.

@@ -1,6 +1,8 @@
 """Read params.yaml, check it, say what is wrong."""
 
+import difflib
 import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -17,9 +19,10 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.error import MarkedYAMLError
 
+from common import declarations
 from common.console import InputError
 
-PARAMS = Path("params.yaml")
+PARAMS = Path(declarations.PARAMS)
 
 
 class StageParams(BaseModel):
@@ -144,8 +147,9 @@ def read_params(model: type[P], path: Path = PARAMS) -> P:
     Raises
     ------
     InputError
-        If the file cannot be read, is not a mapping, lacks a key, or a value is not allowed:
-        a line for each key, with its value and what is allowed.
+        If the file cannot be read, is not a mapping, lacks a key, holds one that no stage
+        reads, or a value is not allowed: a line for each key, with its value and what is
+        allowed.
     """
     try:
         content = path.read_bytes()
@@ -154,6 +158,10 @@ def read_params(model: type[P], path: Path = PARAMS) -> P:
     values = parse_yaml(content, str(path))
     if not isinstance(values, dict):
         raise InputError(f"{path} must be a mapping of `key: value` lines")
+    declarations.note_params(path, content)
+    pipeline = path.with_name("dvc.yaml")
+    if pipeline.is_file():
+        check_keys(values, parse_yaml(pipeline.read_bytes(), str(pipeline), "base"), str(path))
     own = {key: values[key] for key in model.model_fields if key in values}
     texts = parse_yaml(content, str(path), "base")
     try:
@@ -161,6 +169,37 @@ def read_params(model: type[P], path: Path = PARAMS) -> P:
     except ValidationError as error:
         lines = [describe(model, own, problem) for problem in error.errors()]
     raise InputError("\n".join(dict.fromkeys(f"{path}: {line}" for line in lines)))
+
+
+def check_keys(values: Iterable[str], pipeline: object, where: str) -> None:
+    """Check that each key of params.yaml is one that a stage reads.
+
+    Parameters
+    ----------
+    values : iterable of str
+        The keys.
+    pipeline : object
+        What `parse_yaml` made of dvc.yaml.
+    where : str
+        What the error calls the file of the keys.
+
+    Raises
+    ------
+    InputError
+        If there is another: a line for each, with the nearest name.
+    """
+    known = declarations.declared_keys(pipeline) if isinstance(pipeline, dict) else set()
+    lines = []
+    for key in values:
+        if key not in known:
+            nearest = difflib.get_close_matches(str(key), known, 1, 0.5)
+            meant = f"; did you mean {nearest[0]}?" if nearest else "."
+            lines.append(
+                f"{where}: no stage reads {key!r}{meant} A parameter of your own is named in "
+                "dvc.yaml, under `params` of the stage that reads it"
+            )
+    if lines:
+        raise InputError("\n".join(lines))
 
 
 def describe(model: type[StageParams], values: dict, problem: ErrorDetails) -> str:

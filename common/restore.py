@@ -18,7 +18,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.outputs import remove_leftovers, replacing
+from common import declarations
+from common.outputs import remove, remove_leftovers, replacing
 
 if TYPE_CHECKING:
     from dvc.output import Output  # DVC's modules take half a second, and are no part of a stage
@@ -27,15 +28,22 @@ STAGE = "DVC_STAGE"  # in the environment of each command that DVC runs: the nam
 POLL = 0.5  # seconds
 
 
-def begin_stage() -> None:
+def begin_stage(module: str) -> None:
     """From now on, if DVC started this process, end with DVC and put back what it removed.
 
-    The earlier results are put back when the process ends, be it by an error, by Ctrl-C or by
+    What is declared for the stage is remembered, to see at its end whether it was changed. The
+    earlier results are put back when the process ends, be it by an error, by Ctrl-C or by
     a defect of the program, unless `stage_succeeded` was called before. If DVC is killed, the
     process ends at once and puts nothing back: the next `dvc repro` may be running already.
+
+    Parameters
+    ----------
+    module : str
+        The program of the stage, such as ``stages.train``.
     """
     if STAGE in os.environ:
         atexit.register(put_back)
+        declarations.begin(os.environ[STAGE], module)
         threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
 
 
@@ -51,8 +59,10 @@ def put_back() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever stopped the stage may press twice
     environment = os.environ.copy()
     stage = environment.pop(STAGE)  # that process is no stage, and has nothing to put back itself
+    if declarations.begun:
+        stage = declarations.begun.stage
     # In a process of its own: DVC's modules are no part of a stage.
-    command = [sys.executable, "-m", "common.restore", "--quiet", stage]
+    command = [sys.executable, "-E", "-m", "common.restore", "--quiet", stage]
     subprocess.run(command, env=environment, check=False)
 
 
@@ -64,15 +74,15 @@ def end_with(parent: int) -> None:
 
 
 def restore(name: str | None) -> tuple[list[str], list[str]]:
-    """Put back the outputs, as dvc.lock has them, of every stage of which one is missing.
+    """Put back the outputs, as dvc.lock has them, of a stage that was stopped or has failed.
 
-    Where one is missing, the stage was stopped, and those that are there may be of the run
-    that was stopped. A stage whose outputs are all there keeps them, whatever they are.
+    A stage whose outputs are all there may be one that nobody stopped, and keeps them, whatever
+    they are. That which is named has failed: of what it has written, nothing stays.
 
     Parameters
     ----------
     name : str or None
-        The stage, as DVC calls it; None for all.
+        The stage that has failed, as DVC calls it; None for all of which an output is missing.
 
     Returns
     -------
@@ -86,12 +96,21 @@ def restore(name: str | None) -> tuple[list[str], list[str]]:
     with Repo() as repo, repo.lock:
         stages = repo.stage.collect(name) if name else repo.index.stages
         # What persists, DVC has not removed: the exported model, which a clone may never have had.
-        stopped = [s for s in stages if not all(out.exists or out.persist for out in s.outs)]
-        for out in (out for stage in stopped for out in stage.outs):
-            remove_leftovers(Path(out.fs_path))
+        removed = [[out for out in stage.outs if not out.persist] for stage in stages]
+        stopped = [outs for outs in removed if name or not all(out.exists for out in outs)]
+        for out in (out for outs in stopped for out in outs):
+            path = Path(out.fs_path)
+            remove_leftovers(path)
             was_made = bool(out.hash_info)
-            if was_made and not (out.exists and not out.changed_checksum()):
-                (restored if restore_output(out) else lost).append(str(out))
+            if was_made and out.exists and not out.changed_checksum():
+                continue
+            if was_made and restore_output(out):
+                restored.append(str(out))
+                continue
+            if was_made:
+                lost.append(str(out))
+            if name:
+                remove(path)
     return restored, lost
 
 

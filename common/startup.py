@@ -3,6 +3,9 @@
 `python -m stages.train` imports the package `stages` before anything else. The imports that
 follow, TensorFlow's above all, take seconds. In them Ctrl-C must not show the inside of another
 library, and an import that catches `KeyboardInterrupt` must not go on.
+
+Some libraries take settings from the environment, by which they would compute or draw otherwise, or
+fail. They are taken out of it, so that a result does not depend on who made it.
 """
 
 import contextlib
@@ -12,6 +15,22 @@ import signal
 import sys
 
 from common import restore
+
+SETTINGS = (
+    *("KERAS_", "TF_", "XLA_", "ONEDNN_", "DNNL_", "NVIDIA_TF32_OVERRIDE"),
+    *("MPLBACKEND", "MATPLOTLIBRC", "NPY_", "OPENCV_", "PANDAS_", "SCIPY_", "SKLEARN_"),
+)
+HARMLESS = (  # they say where to compute and what to print
+    *("TF_CONFIG", "TF_FORCE_GPU_ALLOW_GROWTH", "TF_GPU_ALLOCATOR"),
+    *("TF_CPP_MIN_LOG_LEVEL", "TF_CPP_MAX_VLOG_LEVEL"),
+)
+
+
+def forget_settings() -> None:
+    """Take out of the environment what tells a library to compute or to draw otherwise."""
+    for name in [name for name in os.environ if name.startswith(SETTINGS)]:
+        if name not in HARMLESS:
+            del os.environ[name]
 
 
 def open_streams() -> None:
@@ -52,5 +71,7 @@ def end_on_interrupt(program: str) -> None:
 # `python -m`, and for that imports its package. Whoever imports this later keeps their Ctrl-C.
 if sys.argv[0] == "-m":
     open_streams()
-    end_on_interrupt(sys.orig_argv[-len(sys.argv)].rpartition(".")[2])
-    restore.begin_stage()
+    forget_settings()
+    module = sys.orig_argv[-len(sys.argv)]
+    end_on_interrupt(module.rpartition(".")[2])
+    restore.begin_stage(module)

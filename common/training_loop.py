@@ -41,6 +41,7 @@ class LoopParams(AugmentParams):
     seed: Seed
     epochs: int = Field(ge=1, le=10_000, description="a whole number from 1 to 10000")
     batch_size: int = Field(ge=1, le=65_536, description="a whole number from 1 to 65536")
+    label_smoothing: float = Field(ge=0, lt=1, description="a number from 0 to below 1")
     class_weight: Literal["none", "balanced"] = Field(description="none or balanced")
     keep: Literal["last", "best"] = Field(description="last or best")
     patience: Annotated[int, Field(ge=1)] | None = Field(
@@ -54,6 +55,7 @@ def make_steps(
     *,
     training: bool,
     class_weights: np.ndarray | None = None,
+    label_smoothing: float = 0.0,
 ) -> Steps:
     """Return a function that takes one step of training or validation for each batch.
 
@@ -67,6 +69,9 @@ def make_steps(
         Whether it is trained.
     class_weights : ndarray of float32, shape (classes,), optional
         How much the loss of an image counts in training, by its label; 1 if not given.
+    label_smoothing : float, default 0
+        Share of each label that is spread evenly over all classes, 0 to below 1 [1]_. It is for
+        training: a loss of validation is to be that of the labels as they are.
 
     Returns
     -------
@@ -83,6 +88,11 @@ def make_steps(
     batch does not divide evenly, the images of a smaller share are given less weight, so that
     the gradient is that of the mean over the batch; in the loss that is reported they count as
     much as the others.
+
+    References
+    ----------
+    .. [1] C. Szegedy et al., "Rethinking the Inception architecture for computer vision",
+       CVPR 2016.
     """
     classes = model.output_shape[-1]
     strategy = model.distribute_strategy
@@ -104,7 +114,10 @@ def make_steps(
             device = replica % devices_per_machine
             images = images[device::devices_per_machine]
             labels = labels[device::devices_per_machine]
-        batch = (tf.cast(images, tf.float32) / 255.0, tf.one_hot(labels, classes))
+        targets = tf.one_hot(labels, classes)
+        if label_smoothing:
+            targets = targets * (1.0 - label_smoothing) + label_smoothing / classes
+        batch = (tf.cast(images, tf.float32) / 255.0, targets)
         weights = [] if class_weights is None else [tf.gather(class_weights, labels)]
         if training and devices > 1:
             share = tf.cast(tf.size(labels) * devices / batch_images, tf.float32)
@@ -306,7 +319,11 @@ def fit(
     if params.class_weight == "balanced":
         class_weights = balanced_weights(train.labels, model.output_shape[-1])
     training_steps = make_steps(
-        model, params.batch_size, training=True, class_weights=class_weights
+        model,
+        params.batch_size,
+        training=True,
+        class_weights=class_weights,
+        label_smoothing=params.label_smoothing,
     )
     validation_steps = make_steps(model, VALIDATION_BATCH, training=False)
     validation_order = np.arange(len(validation))

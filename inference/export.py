@@ -24,6 +24,7 @@ import numpy as np
 
 from common.backend import keras
 from common.console import InputError, progress, run
+from common.declarations import check_unchanged
 from common.model_files import read_model
 from common.outputs import replacing, write_json
 from common.params import CHANNELS
@@ -227,6 +228,7 @@ def main() -> None:
             milliseconds = latency(exported.probabilities_of, test.images[:1])
             rows.append((str(path), *cells, f"{milliseconds:.3f} ms"))
         write_json(outputs.enter_context(replacing(EXPORT)), numbers)
+        check_unchanged()  # before the files that were exported earlier are replaced
     print(f"export: compared with Keras on {len(test):,} {split_name} images")
     for first, *others in rows:
         print(f"{first:24}" + "".join(f"{cell:>12}" for cell in others))

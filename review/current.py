@@ -13,6 +13,7 @@ from pathlib import Path
 from dvc.repo import Repo
 
 from common.console import InputError, run
+from common.params import PARAMS, check_keys, parse_yaml
 from review.packages import PACKAGES, stages_of_other_versions
 from review.revision import git, run_dvc
 
@@ -99,7 +100,14 @@ def missing_results(folder: Path) -> list[str]:
 
 
 def main() -> None:
-    """Print what DVC would run; fail if that is anything, or if results are missing."""
+    """Print what DVC would run; fail if that is anything, or if results are missing.
+
+    A key of params.yaml that no stage reads changes nothing, so that DVC says nothing of it.
+    """
+    names = (str(PARAMS), "dvc.yaml")
+    params, pipeline = (parse_yaml(Path(name).read_bytes(), name) for name in names)
+    if isinstance(params, dict):
+        check_keys(params, pipeline, str(PARAMS))
     check = check_folder(Path(), show=True)
     if check.stages_to_run is None:
         raise InputError("DVC cannot read the pipeline; what it says of that stands above")

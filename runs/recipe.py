@@ -50,6 +50,14 @@ def parse_mapping(content: bytes, name: str) -> dict[str, object]:
     return values
 
 
+def read_mapping(path: Path) -> dict[str, object]:
+    """Return the `key: value` lines of a YAML file; none where it holds something else."""
+    try:
+        return parse_mapping(path.read_bytes(), str(path))
+    except InputError:
+        return {}
+
+
 def read_recipe(recipe: str) -> dict[str, object]:
     """Return the parameters of a recipe."""
     path = FOLDER / f"{recipe}.yaml"
@@ -109,8 +117,8 @@ def committed_params() -> bytes:
     return content
 
 
-def check_changes(origin: str, changes: list[str]) -> None:
-    """Check that DVC can apply changes to the committed parameters.
+def changed_params(origin: str, changes: list[str]) -> dict[str, object]:
+    """Return the committed parameters with changes, as DVC applies them.
 
     Parameters
     ----------
@@ -136,6 +144,7 @@ def check_changes(origin: str, changes: list[str]) -> None:
                     f"{origin}: {change!r} must be KEY=VALUE, with a key and a value as in "
                     f"{PARAMS}: {reason}"
                 ) from None
+        return parse_mapping(path.read_bytes(), origin)
 
 
 def is_kept(path: Path) -> bool:
@@ -158,10 +167,7 @@ def restore_params() -> None:
     """
     content = committed_params()
     committed = parse_mapping(content, f"{PARAMS} of HEAD")
-    try:
-        current = parse_mapping(PARAMS.read_bytes(), str(PARAMS))
-    except InputError:
-        current = {}
+    current = read_mapping(PARAMS)
     if current == committed:
         return
     if not is_kept(PARAMS):
@@ -194,16 +200,18 @@ def run_recipe(recipe: str, seed: int, changes: list[str]) -> int:
     """Run a recipe as an experiment in the workspace; return the exit status of DVC.
 
     It starts from the committed params.yaml. If it fails, params.yaml gets back what it held,
-    because no experiment holds the parameters of a run that failed.
+    because no experiment holds the parameters of a run that failed, unless it was edited meanwhile.
     """
     before = PARAMS.read_bytes()
     restore_params()
+    tried = changed_params(recipe, [*assignments(recipe, seed), *changes])
+    unedited = (tried, parse_mapping(PARAMS.read_bytes(), str(PARAMS)))
     name = free_name("-".join([recipe, str(seed), *changes]))
     status = 1
     try:
         status = run_program(experiment_command(recipe, seed, name, *changes)).returncode
     finally:
-        if status != 0:
+        if status != 0 and read_mapping(PARAMS) in unedited:
             PARAMS.write_bytes(before)
     return status
 
@@ -224,8 +232,8 @@ def main() -> int:
         changes = shlex.split(arguments.changes)
     except ValueError as error:  # a quotation mark is not closed
         raise InputError(f"SET is {arguments.changes!r}: {error}") from None
-    check_changes(f"recipes/{recipe}.yaml", assignments(recipe, seed))
-    check_changes("SET", changes)
+    changed_params(f"recipes/{recipe}.yaml", assignments(recipe, seed))
+    changed_params("SET", changes)
     check_identity()
     return run_recipe(recipe, seed, changes)
 

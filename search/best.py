@@ -27,7 +27,7 @@ from review.tables import BOUNDS, HIGHER_IS_BETTER, LOWER_IS_BETTER
 from runs.recipe import (
     FOLDER,
     as_changes,
-    check_changes,
+    changed_params,
     check_identity,
     committed_params,
     free_name,
@@ -329,7 +329,7 @@ def main() -> None:
     path = check_recipe(asked.recipe, recipe) if asked.recipe else None
     changes = as_changes(differing(committed, best.params))
     if best.parent != head.commit:
-        check_changes(best.name, changes)
+        changed_params(best.name, changes)
     check_committed(head)
     print_choice(choice, results, committed, code)
 

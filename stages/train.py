@@ -31,6 +31,7 @@ from common import checkpoint
 from common.backend import keras, tf, use_threads
 from common.checkpoint import History
 from common.console import InputError, run
+from common.declarations import check_unchanged, warn_of_changes
 from common.devices import say_what_trains, strategy_of, warn_of_slow_precision
 from common.fused_adam import FusedAdam
 from common.model_files import read_architecture
@@ -69,7 +70,6 @@ class TrainParams(LoopParams):
     optimizer: Literal["adam", "rmsprop", "sgd"] = Field(description="adam, rmsprop or sgd")
     learning_rate: float = Field(gt=0, le=10, description="a number above 0, at most 10")
     schedule: Literal["constant", "one_cycle"] = Field(description="constant or one_cycle")
-    label_smoothing: float = Field(ge=0, lt=1, description="a number from 0 to below 1")
     weight_decay: float = Field(ge=0, le=1, description="a number from 0 to 1")
     ema: float = Field(ge=0, lt=1, description="a number from 0 to below 1")
 
@@ -108,10 +108,9 @@ def compiled_model(params: TrainParams, train: Split) -> keras.Model:
     Parameters
     ----------
     params : TrainParams
-        With `label_smoothing`, that share of each label is spread evenly over all classes
-        [1]_; with `weight_decay`, each step takes that share of the weights, times the
-        learning rate, off them, apart from the gradient [2]_; with `ema`, the optimizer keeps
-        an average of the weights of all steps, of which each step keeps that share [3]_.
+        With `weight_decay`, each step takes that share of the weights, times the learning
+        rate, off them, apart from the gradient [1]_; with `ema`, the optimizer keeps an average
+        of the weights of all steps, of which each step keeps that share [2]_.
     train : Split
         The images that the model must take, and their labels.
 
@@ -122,10 +121,8 @@ def compiled_model(params: TrainParams, train: Split) -> keras.Model:
 
     References
     ----------
-    .. [1] C. Szegedy et al., "Rethinking the Inception architecture for computer vision",
-       CVPR 2016.
-    .. [2] I. Loshchilov and F. Hutter, "Decoupled weight decay regularization", ICLR 2019.
-    .. [3] B. T. Polyak and A. B. Juditsky, "Acceleration of stochastic approximation by
+    .. [1] I. Loshchilov and F. Hutter, "Decoupled weight decay regularization", ICLR 2019.
+    .. [2] B. T. Polyak and A. B. Juditsky, "Acceleration of stochastic approximation by
        averaging", SIAM Journal on Control and Optimization 30(4), 1992.
     """
     strategy = tf.distribute.get_strategy()
@@ -153,7 +150,7 @@ def compiled_model(params: TrainParams, train: Split) -> keras.Model:
             ema_momentum=params.ema,
             name=params.optimizer,
         ),
-        loss=keras.losses.CategoricalCrossentropy(label_smoothing=params.label_smoothing),
+        loss=keras.losses.CategoricalCrossentropy(),
         metrics=["accuracy"],
         jit_compile=False,
     )
@@ -187,6 +184,7 @@ def main() -> None:
     def keep_state(history: History, best_weights: list[np.ndarray]) -> None:
         checkpoint.save(CHECKPOINT, fingerprint, history, variables, best_weights)
         write_numbers(history, params.keep)
+        warn_of_changes()
 
     if not cluster.is_chief:
         with losing_none(cluster):
@@ -201,6 +199,7 @@ def main() -> None:
         except InputError:
             remove(CHECKPOINT)  # to go on from it would end in the same way
             raise
+        check_unchanged()  # if it fails, the checkpoint stays: with the earlier values it goes on
         with replacing(MODEL) as model_file, replacing(PROVENANCE) as provenance_file:
             save(finished_model(read_architecture(ARCHITECTURE), model), model_file)
             write_json(provenance_file, provenance(threads, cluster.workers))

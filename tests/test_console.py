@@ -109,8 +109,8 @@ def test_ctrl_c_while_the_processes_of_load_import_is_one_line(
 
 def test_ctrl_c_reaches_dvc_too_and_the_next_run_goes_on(repository: Path) -> None:
     lines = {
-        "load": "> exec python -m stages.load",
-        "define": "> exec python -m stages.define",
+        "load": "> exec python -E -m stages.load",
+        "define": "> exec python -E -m stages.define",
         "train": "train: epoch 1/",
     }
     params = yaml.load(repository / "params.yaml")

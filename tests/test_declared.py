@@ -1,4 +1,4 @@
-"""What dvc.yaml declares is what the stages read and write."""
+"""What dvc.yaml declares is what the stages read and write, and as it was when they began."""
 
 import json
 import re
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from common import declarations
 from review.packages import with_versions_of_lock
 from tests.helpers import ENVIRONMENT, ROOT, write_params, yaml
 
@@ -52,7 +53,8 @@ def copy(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> Path:
     folder = tmp_path_factory.mktemp("copy")
     for room in ("stages", "common"):
         shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pyc*"))
-    shutil.copy(ROOT / "dvc.yaml", folder)
+    for name in ("dvc.yaml", "README.md"):
+        shutil.copy(ROOT / name, folder)
     shutil.copytree(dataset, folder / "digits")
     write_params(folder, dataset="digits")
     return folder
@@ -90,7 +92,8 @@ def undeclared(folder: Path, stage: str) -> set[tuple[str, str]]:
         for out in declared.get(kind, [])
     ]
     deps = [dep.replace("${dataset}", "digits") for dep in declared["deps"]]
-    admitted = {"write": outs, "read": [*deps, *outs, "params.yaml"]}
+    # dvc.yaml itself decides no output: the keys of params.yaml are compared with its own.
+    admitted = {"write": outs, "read": [*deps, *outs, "params.yaml", "dvc.yaml"]}
 
     def is_declared(kind: str, name: str) -> bool:
         name = re.sub(r"\.(new|earlier)\.\d+\.partial", "", name, count=1)
@@ -161,7 +164,7 @@ def test_the_packages_of_each_stage_are_declared() -> None:
     ("module", "line", "event"),
     [
         ("stages/load.py", "Path('params.yaml.lock').touch()", ("write", "params.yaml.lock")),
-        ("common/datasets.py", "Path('dvc.yaml').read_text()", ("read", "dvc.yaml")),
+        ("common/datasets.py", "Path('README.md').read_text()", ("read", "README.md")),
         ("stages/load.py", "import common.augmentation", ("read", "common/augmentation.py")),
     ],
 )
@@ -195,3 +198,60 @@ def test_backend_is_imported_without_what_keras_does_not_need() -> None:
 def test_load_imports_no_tensorflow() -> None:
     code = "import stages.load, sys; assert not {'tensorflow', 'keras'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=ENVIRONMENT, check=True)
+
+
+PIPELINE = """
+stages:
+  load:
+    cmd: python -m stages.load
+    deps: ["${dataset}", link, code.py]
+    params: [seed, names, {versions.yaml: [numpy]}]
+    outs: [out]
+"""
+NOTED = "seed: 1\ndataset: images\nnames: [a]\nother: 3\n"
+
+
+@pytest.fixture
+def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Begin a stage in a folder that holds what is declared for it; return the folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(declarations, "begun", None)
+    (tmp_path / "images/cat").mkdir(parents=True)
+    for name in ("images/cat/1.png", "images/cat/2.png", "code.py", "far.txt"):
+        Path(name).write_text("as it was")
+    Path("link").symlink_to("far.txt")
+    Path("dvc.yaml").write_text(PIPELINE)
+    Path("params.yaml").write_text(NOTED)
+    Path("versions.yaml").write_text("numpy: 1\nkeras: 1\n")
+    declarations.begin("../dvc.yaml:load", "stages.load")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "said"),
+    [
+        ("params.yaml", NOTED.replace("1", "2"), ["seed in params.yaml (it was 1, and is 2)"]),
+        ("params.yaml", "[", ["params.yaml"]),
+        ("params.yaml", None, ["params.yaml"]),
+        ("params.yaml", NOTED.replace("3", "4") + "# a word\n", []),
+        ("versions.yaml", "numpy: 2\n", ["numpy in versions.yaml (it was 1, and is 2)"]),
+        ("versions.yaml", "numpy: 1\nkeras: 2\n", []),
+        ("code.py", "another", ["code.py"]),
+        ("code.py", "as it was", []),
+        ("far.txt", "another", ["link"]),
+        ("images/cat/1.png", "another", ["images/cat/1.png"]),
+        ("images/cat/3.png", "new", ["images/cat/3.png"]),
+        ("images/cat/2.png", None, ["images/cat/2.png"]),
+        ("images/cat/.DS_Store", "what a file manager leaves", []),
+        ("out", "an output", []),
+    ],
+)
+def test_what_is_changed_after_a_stage_began_is_named(
+    begun: Path, path: str, content: str | None, said: list[str]
+) -> None:
+    assert declarations.changes() == []
+    if content is None:
+        (begun / path).unlink()
+    else:
+        (begun / path).write_text(content)
+    assert declarations.changes() == said

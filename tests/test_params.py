@@ -195,6 +195,22 @@ def test_what_is_not_yaml_is_refused_in_a_line(tmp_path: Path, text: str, messag
     assert "\n" not in str(raised.value)
 
 
+def test_a_key_that_no_stage_reads_is_named_with_the_nearest(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    yaml.dump(DEFAULTS | {"epoch": 10}, path)
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    line = "params.yaml: no stage reads 'epoch'; did you mean epochs? A parameter of your own is"
+    for model in PARAMETERS_OF.values():
+        with pytest.raises(InputError, match=re.escape(line)):
+            read_params(model, path)
+    # One's own is declared by a stage of one's own, or used in dvc.yaml.
+    own = '  mine: {cmd: "exec python mine.py ${other}", params: [epoch]}\n'
+    pipeline = (ROOT / "dvc.yaml").read_text()
+    (tmp_path / "dvc.yaml").write_text(pipeline.replace("\nplots:\n", f"{own}\nplots:\n"))
+    yaml.dump(DEFAULTS | {"epoch": 10, "other": "x"}, path)
+    read_params(LoadParams, path)
+
+
 def test_classes_may_be_written_as_whole_numbers(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     yaml.dump(DEFAULTS | {"classes": [3, 8]}, path)
@@ -213,14 +229,18 @@ def test_a_class_that_yaml_reads_as_no_text_is_to_be_put_in_quotes(
     assert read_params(LoadParams, path).classes == ["cat", name]
 
 
+IMAGES = "bücher, [1] ~ (2)=a"
+
+
 def test_folders_are_found_by_any_name_given_to_dvc(repository: Path, dataset: Path) -> None:
     names = ["yes", "no", "on", "off", "y", "n", "true", "null", "~", "1e3", "007", "1.0"]
     for index, name in enumerate(names):
         for split in ("train", "test"):
-            shutil.copytree(dataset / split / str(index % 10), repository / "named" / split / name)
+            shutil.copytree(dataset / split / str(index % 10), repository / IMAGES / split / name)
     commit(repository, "images in folders of these names")
     classes = f"classes={json.dumps(names, separators=(',', ':'))}"
-    dvc(repository, "exp", "run", "--set-param", "dataset=named", "--set-param", classes, "load")
+    images = f'dataset="{IMAGES}"'  # as docs/parameters.md says how to write any path
+    dvc(repository, "exp", "run", "--set-param", images, "--set-param", classes, "load")
     params = repository / "params.yaml"
     assert read_params(LoadParams, params).classes == names
     text = re.sub("(?m)^data_seed:.*", "data_seed: 052", params.read_text())

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -150,6 +151,48 @@ def test_a_defect_of_the_program_leaves_results_that_were_not_committed(
         git(reproduced, "checkout", "--quiet", "stages")
 
 
+# Lines of the stage itself, so that the edit comes while it runs: what they follow, what they do.
+EDITS = {
+    "load": ("read_params(LoadParams)", "Path('digits/notes.txt').write_text('a file')"),
+    "define": ("read_params(DefineParams)", "Path('common/layers.py').open('a').write('# more')"),
+    "train": (
+        "read_params(TrainParams)",
+        "Path('params.yaml').write_text(Path('params.yaml').read_text().replace(': 2', ': 1'))",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("stage", "named"),
+    [
+        ("load", "digits/notes.txt"),
+        ("define", "common/layers.py"),
+        ("train", "threads in params.yaml (it was 2, and is 1), epochs in params.yaml (it was 2"),
+    ],
+)
+def test_what_is_edited_while_a_stage_runs_is_not_taken_for_what_made_its_results(
+    reproduced: Path, dataset: Path, stage: str, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ENVIRONMENT, "PYTHONSAFEPATH", "1")  # nor is a stage kept from starting
+    if stage == "load":
+        shutil.copytree(dataset, reproduced / "digits")
+        write_params(reproduced, dataset="digits")
+    before, lock = results(reproduced), (reproduced / "dvc.lock").read_text()
+    code = reproduced / f"stages/{stage}.py"
+    line, edit = EDITS[stage]
+    assert code.read_text().count(f"{line}\n") == 1
+    code.write_text(code.read_text().replace(f"{line}\n", f"{line}\n    {edit}\n"))
+    output = dvc(reproduced, "repro", "--single-item", stage, fails=True)
+    assert f"{stage}: error: changed while this stage ran: {named}" in output
+    assert "Traceback" not in output
+    assert (reproduced / "dvc.lock").read_text() == lock
+    after = results(reproduced)
+    # What was trained is not lost: with the earlier values the training goes on from there.
+    assert (after.pop("models/checkpoint.npz", None) is not None) == (stage == "train")
+    assert after == before
+    git(reproduced, "clean", "--quiet", "-d", "--force", "-x", "models/checkpoint.npz", "digits")
+
+
 def test_what_only_git_has_is_put_back_from_there(reproduced: Path, tmp_path: Path) -> None:
     git(tmp_path, "clone", "--quiet", str(reproduced), "clone")
     clone = tmp_path / "clone"
@@ -262,6 +305,9 @@ def test_current_asks_for_what_git_should_keep(reproduced: Path) -> None:
     git(reproduced, "reset", "--quiet", "--hard")
     (reproduced / "stages/define.py").open("a").write("# a change\n")
     assert "dvc.lock does not belong" in command(reproduced, *words, fails=True)
+    git(reproduced, "reset", "--quiet", "--hard")
+    (reproduced / "params.yaml").open("a").write("epoch: 10\n")
+    assert "no stage reads 'epoch'; did you mean epochs?" in command(reproduced, *words, fails=True)
 
 
 def test_a_merge_conflict_in_results_is_solved_as_the_readme_says(reproduced: Path) -> None:

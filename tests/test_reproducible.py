@@ -95,8 +95,33 @@ def whole(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> Path:
     return folder
 
 
+# What users keep for other work, in files and in variables. A notebook sets MPLBACKEND.
+KERAS_JSON = '{"floatx": "float64", "image_data_format": "channels_first", "epsilon": 0.1}'
+MATPLOTLIBRC = "font.size: 20\naxes.facecolor: red\nlines.linewidth: 5\nsavefig.dpi: 50\n"
+OWN_SETTINGS = {
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    "KERAS_BACKEND": "jax",
+    "TF_ENABLE_ONEDNN_OPTS": "0",
+    "TF_XLA_FLAGS": "--tf_xla_auto_jit=2 --tf_xla_cpu_global_jit",
+    "ONEDNN_DEFAULT_FPMATH_MODE": "BF16",
+    "OPENCV_IO_MAX_IMAGE_PIXELS": "16",
+    "NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3",
+}
+
+
+def own_settings(home: Path) -> dict[str, str]:
+    """Make a home folder with settings of other libraries; return the environment."""
+    for folder, name, text in (
+        (".keras", "keras.json", KERAS_JSON),
+        (".config/matplotlib", "matplotlibrc", MATPLOTLIBRC),
+    ):
+        (home / folder).mkdir(parents=True)
+        (home / folder / name).write_text(text)
+    return OWN_SETTINGS | {"HOME": str(home)}
+
+
 def test_two_runs_give_the_same_bytes(whole: Path, tmp_path: Path, dataset: Path) -> None:
-    """In another folder, from files that were written in another order, as on macOS."""
+    """In another folder, from files written in another order, as on macOS, by another user."""
     digits = tmp_path / "digits"
     for file in sorted(dataset.rglob("*.jpg"), key=lambda f: -int(f.stem)):
         target = digits / file.relative_to(dataset)
@@ -105,7 +130,10 @@ def test_two_runs_give_the_same_bytes(whole: Path, tmp_path: Path, dataset: Path
     folder = tmp_path / "again"
     folder.mkdir()
     write_params(folder, dataset=str(digits), **RANDOM)
-    found = run_all(folder, environment=as_on_macos(tmp_path / "macos"))
+    (folder / "matplotlibrc").write_text(MATPLOTLIBRC.replace("20", "30"))
+    environment = as_on_macos(tmp_path / "macos") | own_settings(tmp_path / "home")
+    found = run_all(folder, environment=environment)
+    del found["matplotlibrc"]
     expected = outputs(whole)
     assert found.keys() == expected.keys()
     assert [name for name in expected if found[name] != expected[name]] == []
