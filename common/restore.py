@@ -85,8 +85,7 @@ def restore(name: str | None) -> tuple[list[str], list[str]]:
     lost: list[str] = []
     with Repo() as repo, repo.lock:
         stages = repo.stage.collect(name) if name else repo.index.stages
-        # What persists, DVC has not removed: the exported model, which a clone may never have had.
-        stopped = [s for s in stages if not all(out.exists or out.persist for out in s.outs)]
+        stopped = [stage for stage in stages if not all(out.exists for out in stage.outs)]
         for out in (out for stage in stopped for out in stage.outs):
             remove_leftovers(Path(out.fs_path))
             was_made = bool(out.hash_info)
@@ -145,4 +144,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from common.console import run  # which imports this module
+
+    run("restore", main)

@@ -1,4 +1,6 @@
-"""Export the trained model: the stage that `make export` runs.
+"""Export the trained model: the second step of `make export`, after `inference.source`.
+
+    python -m inference.export
 
 Reads   models/mnist_cnn_model.h5, models/source.json, metrics/evaluate.json, data/prepared/test or
         data/prepared/validation, as `evaluate_on` was, data/prepared/train (to calibrate the int8
