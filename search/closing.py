@@ -94,6 +94,8 @@ def beyond_luck(default: NDArray[np.bool_], winner: NDArray[np.bool_], trials: i
         p_value = math.nan if gain else 1.0
     elif added(1.0) >= abs(gain):
         p_value = 1.0
+    elif added(SMALLEST) <= abs(gain):  # few images, of which nearly all are newly right
+        p_value = SMALLEST
     else:
         p_value = optimize.brentq(lambda error: added(error) - abs(gain), SMALLEST, 1.0)
     reach = added(1 - LEVEL)
