@@ -3,8 +3,6 @@
 import re
 from pathlib import Path
 
-from dvc.api import DVCFileSystem
-
 from common.console import InputError
 
 
@@ -51,6 +49,8 @@ def brought_along(dataset: str) -> list[str]:
     InputError
         If DVC cannot copy the data set to the same relative path.
     """
+    from dvc.api import DVCFileSystem  # not at the top of the file: DVC takes half a second
+
     path, head = Path(dataset), DVCFileSystem(rev="HEAD")
     if path.is_absolute() or head.exists(dataset):
         return []

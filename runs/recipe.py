@@ -15,13 +15,9 @@ import shlex
 import tempfile
 from pathlib import Path
 
-from dvc.exceptions import DvcException
-from dvc.utils.hydra import apply_overrides
-from dvc.utils.serialize import YAMLError
-
 from common.console import InputError, run, run_program
 from common.params import PARAMS, parse_yaml
-from review.revision import experiments, git, resolve
+from review.git import check_place, git
 from runs.commands import whole_number
 
 FOLDER = Path(__file__).parent.parent / "recipes"
@@ -90,6 +86,9 @@ def free_name(description: str) -> str:
     It is the description, as far as Git allows its characters in a name. If an experiment of that
     name exists, a number is added.
     """
+    # Not at the top of the file: it imports pandas and DVC, which take a second.
+    from review.revision import experiments, resolve
+
     name = re.sub(r"[^A-Za-z0-9_.]+|\.\.+", "-", description)[:NAME_LENGTH].strip("-.")
     head = resolve("HEAD").commit
     taken = {experiment for experiment, _, parent in experiments() if parent == head}
@@ -103,7 +102,7 @@ def free_name(description: str) -> str:
 
 def committed_params() -> bytes:
     """Return params.yaml as the last commit has it."""
-    content = resolve("HEAD").read(str(PARAMS))
+    content = git("cat-file", "blob", f"HEAD:./{PARAMS}")
     if content is None:
         raise InputError(f"HEAD has no {PARAMS}; run from the root of the repository")
     return content
@@ -124,6 +123,11 @@ def check_changes(origin: str, changes: list[str]) -> None:
     InputError
         If one is not of that form, or its key is not in params.yaml.
     """
+    # Not at the top of the file: they take half a second.
+    from dvc.exceptions import DvcException
+    from dvc.utils.hydra import apply_overrides
+    from dvc.utils.serialize import YAMLError
+
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, PARAMS)
         path.write_bytes(committed_params())
@@ -145,32 +149,41 @@ def is_kept(path: Path) -> bool:
     return bool(git("log", "-1", "--format=%H", f"--find-object={blob}", "HEAD", *references))
 
 
-def restore_params() -> None:
-    """Give params.yaml the committed values, unless values would be lost that nothing else holds.
-
-    A file whose values are the committed ones is left alone, whatever its comments say.
+def check_params() -> None:
+    """Check that params.yaml may be given the committed values: nothing would be lost by that.
 
     Raises
     ------
     InputError
-        If it was edited, and its present content was neither committed nor run as an
+        If its values are others, and its present content was neither committed nor run as an
         experiment.
     """
-    content = committed_params()
-    committed = parse_mapping(content, f"{PARAMS} of HEAD")
-    try:
-        current = parse_mapping(PARAMS.read_bytes(), str(PARAMS))
-    except InputError:
-        current = {}
-    if current == committed:
-        return
-    if not is_kept(PARAMS):
+    committed, current = committed_values(), workspace_values()
+    if current != committed and not is_kept(PARAMS):
         keys = [key for key in committed | current if committed.get(key) != current.get(key)]
         raise InputError(
             f"{PARAMS} differs from the committed one in {', '.join(keys)}, and a recipe "
             f"starts from the committed one: commit it, or undo it by `git checkout HEAD {PARAMS}`"
         )
-    PARAMS.write_bytes(content)
+
+
+def committed_values() -> dict[str, object]:
+    """Return the values of params.yaml as the last commit has them."""
+    return parse_mapping(committed_params(), f"{PARAMS} of HEAD")
+
+
+def workspace_values() -> dict[str, object]:
+    """Return the values of params.yaml as it is; none if it cannot be read."""
+    try:
+        return parse_mapping(PARAMS.read_bytes(), str(PARAMS))
+    except InputError:
+        return {}
+
+
+def restore_params() -> None:
+    """Give params.yaml the committed values; it keeps its comments where the values are those."""
+    if workspace_values() != committed_values():
+        PARAMS.write_bytes(committed_params())
 
 
 def check_identity() -> None:
@@ -193,8 +206,8 @@ def check_identity() -> None:
 def run_recipe(recipe: str, seed: int, changes: list[str]) -> int:
     """Run a recipe as an experiment in the workspace; return the exit status of DVC.
 
-    It starts from the committed params.yaml. If it fails, params.yaml gets back what it held,
-    because no experiment holds the parameters of a run that failed.
+    It starts from the committed params.yaml, after `check_params`. If it fails, params.yaml gets
+    back what it held, because no experiment holds the parameters of a run that failed.
     """
     before = PARAMS.read_bytes()
     restore_params()
@@ -224,6 +237,8 @@ def main() -> int:
         changes = shlex.split(arguments.changes)
     except ValueError as error:  # a quotation mark is not closed
         raise InputError(f"SET is {arguments.changes!r}: {error}") from None
+    check_place()
+    check_params()
     check_changes(f"recipes/{recipe}.yaml", assignments(recipe, seed))
     check_changes("SET", changes)
     check_identity()
