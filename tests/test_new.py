@@ -18,6 +18,7 @@ from common.console import InputError
 from common.datasets import open_dataset
 from scaffold import new
 from scaffold.proposal import propose
+from search.space import refused_images
 from tests.helpers import (
     ENVIRONMENT,
     ROOT,
@@ -48,7 +49,9 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_a_new_repository_is_theirs_and_runs(original: Path, dataset: Path, tmp_path: Path) -> None:
+def test_a_new_repository_is_theirs_and_runs(
+    original: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with (original / "LICENSE").open("a") as file:
         file.write("not committed\n")
     theirs = tmp_path / "it's theirs"
@@ -76,6 +79,11 @@ def test_a_new_repository_is_theirs_and_runs(original: Path, dataset: Path, tmp_
         "validation_images": 134,
         "test_images": None,
     }
+
+    monkeypatch.chdir(theirs)
+    space = yaml.load(theirs / "spaces/default.yaml")
+    fixed = {key: entry[0] for key, entry in space.items() if len(entry) == 1}
+    assert refused_images(yaml.load(theirs / "params.yaml") | fixed) == []
 
     assert stages_run(dvc(theirs, "repro")) == ["load", "define", "train", "evaluate"]
     commit(theirs, "My baseline")
@@ -183,6 +191,15 @@ def test_without_a_name_for_git_nothing_is_made(
     said = command(ROOT, *MAKE, "new", *words, fails=True)
     assert said.startswith("new: error: Git does not know who you are, as the author of the first")
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
+
+
+def test_a_git_that_fails_is_named_with_its_reason(tmp_path: Path) -> None:
+    new.run_in(tmp_path, "git", "init", "--quiet")
+    signing = ("-c", "commit.gpgsign=true", "-c", "gpg.program=false")
+    identity = ("-c", "user.name=A", "-c", "user.email=a@example.com")
+    message = r"^nothing is made, as this failed there: git .* commit .*: error: gpg failed to sign"
+    with pytest.raises(InputError, match=message):
+        new.run_in(tmp_path, *new.GIT, *signing, *identity, "commit", "--allow-empty", "-m", "A")
 
 
 @pytest.mark.slow
