@@ -4,12 +4,21 @@ import os
 from typing import TYPE_CHECKING
 
 from common.console import InputError
-from review.git import successful_git
+from common.params import PARAMS
+from review.git import git, successful_git
 
 if TYPE_CHECKING:
     from review.revision import Revision
 
 NAMED = 10  # files
+
+
+def committed_params() -> bytes:
+    """Return params.yaml as the last commit has it."""
+    content = git("cat-file", "blob", f"HEAD:./{PARAMS}")
+    if content is None:
+        raise InputError(f"HEAD has no {PARAMS}; run from the root of the repository")
+    return content
 
 
 def check_tree(*exceptions: str) -> None:

@@ -9,20 +9,17 @@ for a shell: `epochs=3 ema=0.9`.
 
 import argparse
 import json
-import os
-import re
 import shlex
-import tempfile
 from pathlib import Path
 
-from common.console import InputError, run, run_program
+from common.console import InputError, importing, run, run_program
 from common.params import PARAMS, parse_yaml
 from review.git import check_place, git
 from runs.commands import whole_number
+from runs.committed import committed_params
 
 FOLDER = Path(__file__).parent.parent / "recipes"
 RECIPES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
-NAME_LENGTH = 100  # characters, as Git keeps the name of an experiment as the name of a file
 
 
 def parse_mapping(content: bytes, name: str) -> dict[str, object]:
@@ -80,68 +77,6 @@ def experiment_command(recipe: str, seed: int, name: str, *changes: str) -> list
     return ["dvc", "exp", "run", "--name", name, *options]
 
 
-def free_name(description: str) -> str:
-    """Return a name that no experiment has which started from HEAD.
-
-    It is the description, as far as Git allows its characters in a name. If an experiment of that
-    name exists, a number is added.
-    """
-    # Not at the top of the file: it imports pandas and DVC, which take a second.
-    from review.revision import experiments, resolve
-
-    name = re.sub(r"[^A-Za-z0-9_.]+|\.\.+", "-", description)[:NAME_LENGTH].strip("-.")
-    head = resolve("HEAD").commit
-    taken = {experiment for experiment, _, parent in experiments() if parent == head}
-    number = 2
-    candidate = name
-    while candidate in taken:
-        candidate = f"{name}-{number}"
-        number += 1
-    return candidate
-
-
-def committed_params() -> bytes:
-    """Return params.yaml as the last commit has it."""
-    content = git("cat-file", "blob", f"HEAD:./{PARAMS}")
-    if content is None:
-        raise InputError(f"HEAD has no {PARAMS}; run from the root of the repository")
-    return content
-
-
-def check_changes(origin: str, changes: list[str]) -> None:
-    """Check that DVC can apply changes to the committed parameters.
-
-    Parameters
-    ----------
-    origin : str
-        Where the changes come from, for the error.
-    changes : list of str
-        ``KEY=VALUE`` each.
-
-    Raises
-    ------
-    InputError
-        If one is not of that form, or its key is not in params.yaml.
-    """
-    # Not at the top of the file: they take half a second.
-    from dvc.exceptions import DvcException
-    from dvc.utils.hydra import apply_overrides
-    from dvc.utils.serialize import YAMLError
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, PARAMS)
-        path.write_bytes(committed_params())
-        for change in changes:
-            try:
-                apply_overrides(path, [change])
-            except (DvcException, YAMLError) as error:
-                reason = str(error.__cause__ or error).splitlines()[0]
-                raise InputError(
-                    f"{origin}: {change!r} must be KEY=VALUE, with a key and a value as in "
-                    f"{PARAMS}: {reason}"
-                ) from None
-
-
 def is_kept(path: Path) -> bool:
     """Return whether a commit or a finished experiment holds a file with its present content."""
     blob = (git("hash-object", "--", str(path)) or b"").decode().strip()
@@ -186,24 +121,7 @@ def restore_params() -> None:
         PARAMS.write_bytes(committed_params())
 
 
-def check_identity() -> None:
-    """Check that Git knows the user where DVC needs it, to save the state of a changed workspace.
-
-    Raises
-    ------
-    InputError
-        If it does not.
-    """
-    for key in ("name", "email"):
-        known = git("config", f"user.{key}") or os.environ.get(f"GIT_COMMITTER_{key.upper()}")
-        if not known and git("status", "--porcelain", "--untracked-files=no"):
-            raise InputError(
-                f"Git does not know your {key}, and dvc needs it where the workspace differs from "
-                f"HEAD: git config --global user.{key} ..."
-            )
-
-
-def run_recipe(recipe: str, seed: int, changes: list[str]) -> int:
+def run_recipe(recipe: str, seed: int, changes: list[str], name: str) -> int:
     """Run a recipe as an experiment in the workspace; return the exit status of DVC.
 
     It starts from the committed params.yaml, after `check_params`. If it fails, params.yaml gets
@@ -211,7 +129,6 @@ def run_recipe(recipe: str, seed: int, changes: list[str]) -> int:
     """
     before = PARAMS.read_bytes()
     restore_params()
-    name = free_name("-".join([recipe, str(seed), *changes]))
     status = 1
     try:
         status = run_program(experiment_command(recipe, seed, name, *changes)).returncode
@@ -239,10 +156,14 @@ def main() -> int:
         raise InputError(f"SET is {arguments.changes!r}: {error}") from None
     check_place()
     check_params()
+    with importing("recipe"):  # it takes a second: pandas and DVC
+        from runs.experiments import check_changes, check_identity, free_name
+
     check_changes(f"recipes/{recipe}.yaml", assignments(recipe, seed))
     check_changes("SET", changes)
     check_identity()
-    return run_recipe(recipe, seed, changes)
+    name = free_name("-".join([recipe, str(seed), *changes]))
+    return run_recipe(recipe, seed, changes, name)
 
 
 if __name__ == "__main__":

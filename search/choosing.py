@@ -17,16 +17,9 @@ from common.params import PARAMS
 from review.git import git
 from review.revision import SEED, resolve
 from review.tables import BOUNDS, HIGHER_IS_BETTER, LOWER_IS_BETTER
-from runs.committed import check_lock
-from runs.recipe import (
-    FOLDER,
-    as_changes,
-    check_changes,
-    check_identity,
-    committed_params,
-    free_name,
-    parse_mapping,
-)
+from runs.committed import check_lock, committed_params
+from runs.experiments import check_changes, check_identity, free_name
+from runs.recipe import FOLDER, as_changes, parse_mapping
 from search.results import CODE, Result, read_objects, read_results, settings_of
 
 Params = Mapping[str, object]

@@ -13,8 +13,8 @@ from common.params import PARAMS, Seed, StageParams, read_params
 from review.git import git
 from review.revision import resolve
 from runs.commands import whole_number
-from runs.committed import check_lock
-from runs.recipe import committed_params, parse_mapping
+from runs.committed import check_lock, committed_params
+from runs.recipe import parse_mapping
 from runs.workers import describe_shares
 from search import sharing
 from search.search import Search, experiments_of_trials
