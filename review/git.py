@@ -17,13 +17,21 @@ def folder_environment() -> dict[str, str]:
     variables count more than the folder. With them, a command that is meant for the clone of
     a review would change the user's repository. Git itself lists them. The two that hold the
     settings of ``git -c`` are kept, as Git keeps them for a submodule.
+
+    Raises
+    ------
+    InputError
+        If there is no Git, or it cannot read its settings.
     """
-    words = ["git", "rev-parse", "--local-env-vars"]
     try:
-        listed = subprocess.check_output(words, text=True).split()
+        done = subprocess.run(
+            ("git", "rev-parse", "--local-env-vars"), capture_output=True, text=True
+        )
     except FileNotFoundError:
         raise InputError("there is no program `git` on the PATH; install Git") from None
-    removed = set(listed) - {"GIT_CONFIG_PARAMETERS", "GIT_CONFIG_COUNT"}
+    if done.returncode:  # no repository is needed for it, but settings that can be read
+        raise InputError(f"Git does not run: {' '.join(done.stderr.split())}")
+    removed = set(done.stdout.split()) - {"GIT_CONFIG_PARAMETERS", "GIT_CONFIG_COUNT"}
     return {name: value for name, value in os.environ.items() if name not in removed}
 
 

@@ -34,7 +34,8 @@ HERE = Path(__file__).parent
 ARCHIVE = "data/images.zip"
 SPACE, SPACE_SIZE = "spaces/default.yaml", 28  # pixels of the images for which it is made
 COMMENTS = 32  # the column of params.yaml in which they begin
-GIT = ("git", "-c", "core.hooksPath=/dev/null")  # without the user's hooks
+# Without the user's hooks, and without what the user ignores everywhere.
+GIT = ("git", "-c", "core.hooksPath=/dev/null", "-c", "core.excludesFile=/dev/null")
 USAGE = "make new DIR=../flowers DATASET=/path/to/images"
 
 

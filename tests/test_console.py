@@ -52,6 +52,7 @@ ARGUMENTS = {  # with which those of a program can be used that needs some
     "runs.workers": ["1", "1"],
     "search": SEARCH,
 }
+PLACES = ("an empty folder", "a folder of Git alone", "no Git", "settings that Git cannot read")
 IMPORTABLE = ENVIRONMENT | {"PYTHONPATH": str(ROOT)}
 
 
@@ -124,7 +125,7 @@ def test_every_program_imports_first_what_hears_ctrl_c(program: str) -> None:
         if program.startswith(("board", "review", "runs", "search", "common.restore"))
         and program != "runs.results"  # make new leaves this out
         for arguments, places in (
-            (ARGUMENTS.get(program, []), ("an empty folder", "a folder of Git alone", "no Git")),
+            (ARGUMENTS.get(program, []), PLACES),
             ([], ("an empty folder",) if program in ARGUMENTS else ()),
             (["--wrong"], ("an empty folder",)),
         )
@@ -140,12 +141,15 @@ def test_a_program_that_cannot_work_here_says_so_in_its_last_line(
     place: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    if place == "a folder of Git alone":
+    if place != "an empty folder":
         write_params(tmp_path)
         start_repository(tmp_path)
-    elif place == "no Git":
+    if place == "no Git":
         monkeypatch.setenv("PATH", str(tmp_path))
-        folder_environment.cache_clear()
+    elif place == "settings that Git cannot read":
+        (tmp_path / "settings").write_text("[user\n")
+        monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "settings"))
+    folder_environment.cache_clear()
     monkeypatch.setattr(sys, "argv", [program, *arguments])
     monkeypatch.delitem(sys.modules, program, raising=False)
     with pytest.raises(SystemExit) as end:

@@ -54,13 +54,19 @@ def test_a_new_repository_is_theirs_and_runs(
 ) -> None:
     with (original / "LICENSE").open("a") as file:
         file.write("not committed\n")
+    (tmp_path / "ignored everywhere").write_text("docs/\n")
+    ignoring = {"COUNT": "1", "KEY_0": "core.excludesFile"}
+    ignoring["VALUE_0"] = str(tmp_path / "ignored everywhere")
+    for key, value in ignoring.items():
+        monkeypatch.setitem(ENVIRONMENT, f"GIT_CONFIG_{key}", value)
     theirs = tmp_path / "it's theirs"
     said = command(original, *MAKE, "new", f"DIR={theirs}", f"DATASET={dataset}")
     assert "new: the code is that of the last commit; your changes since are not in it\n" in said
     assert "new: 1,797 images in 10 classes, with test/ set apart\n" in said
     assert "new: color_mode: grayscale, because 0 of the 1,797 images show colours\n" in said
-    assert [path.name for path in tmp_path.iterdir()] == [theirs.name]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ignored everywhere", theirs.name]
 
+    assert "docs/design.md" in git(theirs, "ls-files").splitlines()
     assert git(theirs, "log", "--format=%an: %s") == "test: Begin with 1,797 images in 10 classes\n"
     assert git(theirs, "status", "--short") == ""
     assert "not committed" not in (theirs / "LICENSE").read_text()
