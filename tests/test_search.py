@@ -174,6 +174,9 @@ def test_few_images_of_which_nearly_all_are_newly_right_are_compared() -> None:
     default[:, 0] = True  # what one does that gives all images one class
     result = beyond_luck(default, winner, 2)
     assert result.verdict == "an improvement" and 0 < result.p_value < 1e-9
+    one = beyond_luck(default[:, 1:2], winner[:, 1:2], 2)
+    assert one.verdict == "no test can tell it from noise"
+    assert "no test can tell it from luck" in sentence(1, {}, {"finished": 2}, one, 5)
 
 
 @pytest.mark.parametrize(
