@@ -168,9 +168,17 @@ def test_a_recipe_that_is_no_mapping_is_one_line(
         read_recipe("mine")
 
 
-@pytest.mark.parametrize("dataset", ["../images", "nowhere/in/git/images.zip"])
-def test_a_data_set_that_an_experiment_would_not_find_is_one_line(dataset: str) -> None:
-    with pytest.raises(InputError, match=r"^dataset is .*; give its absolute path, or `dvc add`"):
+@pytest.mark.parametrize(
+    ("dataset", "said"),
+    [
+        ("../images", "; give its absolute path, or `dvc add`"),
+        ("nowhere/in/git/images.zip", "; give its absolute path, or `dvc add`"),
+        ("nowhere.zip", "which does not exist$"),
+        ("/nowhere/images.zip", "which does not exist$"),
+    ],
+)
+def test_a_data_set_that_an_experiment_would_not_find_is_one_line(dataset: str, said: str) -> None:
+    with pytest.raises(InputError, match=rf"^dataset is '{dataset}', .*{said}"):
         brought_along(dataset)
 
 
