@@ -18,7 +18,7 @@ def main() -> None:
     """Check what takes a moment to check, then search."""
     parser = argparse.ArgumentParser(prog="make search", description=__doc__.splitlines()[0])
     for option in OPTIONS:
-        parser.add_argument(f"--{option}", required=True)
+        parser.add_argument(f"--{option}", default="")
     arguments = parser.parse_args()
     trials = whole_number("TRIALS", arguments.trials, 1, 1_000_000)
     jobs = whole_number("JOBS", arguments.jobs, 1, 1000)
