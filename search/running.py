@@ -110,6 +110,8 @@ def open_search(arguments: argparse.Namespace, jobs: int, stop: threading.Event)
         raise InputError(
             "FRESH is 1; it must be 0, or 2 or more, as one seed tells nothing of luck"
         )
+    if not arguments.space:
+        raise InputError("SPACE is not set; it must be a file such as spaces/default.yaml")
     path = Path(arguments.space)
     name = arguments.name or path.stem
     if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9_]{0,49}", name):
