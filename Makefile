@@ -101,10 +101,11 @@ new: .venv/installed  ## make a repository in DIR for the images in DATASET, wit
 	@python -m scaffold.new -- $(call quoted,DIR) $(call quoted,DATASET)
 # make new goes on here
 
-# The first step looks into Git's history, which is no dependency that DVC knows.
+# It is no stage of DVC, whose lock would change in Git whenever a model is only used. The first
+# step says within a second what the second one, which imports TensorFlow, cannot export.
 export: .venv/installed  ## export the trained model to ONNX and LiteRT, and check the files
 	@python -m inference.source
-	dvc repro --single-item inference/dvc.yaml:export
+	@python -m inference.export
 
 queue: .venv/installed  ## run the queued experiments, JOBS (1) at a time
 	@python -m runs.queue -- $(call quoted,JOBS)

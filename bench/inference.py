@@ -8,14 +8,14 @@
 The last line that the first three print holds the figures, as JSON.
 """
 
-import json
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+
+from bench.named import print_figures
 
 ASKED = 200  # images, one at a time
 WARM_UP = 20
@@ -92,4 +92,4 @@ NAMES: dict[str, Callable[..., dict[str, float]]] = {
 }
 
 if __name__ == "__main__":
-    print(json.dumps(NAMES[sys.argv[1]](*sys.argv[2:])))
+    print_figures(NAMES)

@@ -6,8 +6,6 @@ NAME is `decode`, `train` or `compare`. It runs in a folder with a params.yaml. 
 that it prints holds the figures, as JSON.
 """
 
-import json
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -15,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.named import print_figures
 from common.params import read_params
 
 COMPARED_IMAGES = 10_000
@@ -102,4 +101,4 @@ MEASUREMENTS: dict[str, Callable[..., dict[str, float]]] = {
 }
 
 if __name__ == "__main__":
-    print(json.dumps(MEASUREMENTS[sys.argv[1]](*sys.argv[2:])))
+    print_figures(MEASUREMENTS)

@@ -5,13 +5,13 @@
 NAME is a function of this file. The last line that it prints holds the figures, as JSON.
 """
 
-import json
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+
+from bench.named import print_figures
 
 DIGITS = [str(digit) for digit in range(10)]
 
@@ -178,4 +178,4 @@ PEERS: dict[str, Callable[..., dict[str, float]]] = {
 }
 
 if __name__ == "__main__":
-    print(json.dumps(PEERS[sys.argv[1]](*sys.argv[2:])))
+    print_figures(PEERS)

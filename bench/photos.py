@@ -7,13 +7,13 @@
 The last line that the last two print holds the figures, as JSON.
 """
 
-import json
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+
+from bench.named import print_figures
 
 PHOTOS = 2000
 SIZE = (375, 500)  # height and width of a photo, in pixels
@@ -70,4 +70,4 @@ def keras(folder: str, color_mode: str) -> dict[str, float]:
 NAMES: dict[str, Callable[..., dict[str, float]]] = {"make": make, "ours": ours, "keras": keras}
 
 if __name__ == "__main__":
-    print(json.dumps(NAMES[sys.argv[1]](*sys.argv[2:])))
+    print_figures(NAMES)

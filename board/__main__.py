@@ -6,20 +6,19 @@ It reads what Git holds, downloads nothing, and writes board/board.html.
 """
 
 import argparse
-from pathlib import Path
 
 import optuna
 
 from board.page import PAGE, write_page
-from common.console import InputError, run
+from common.console import run
+from review.git import check_place
 from search.results import read_results
 
 
 def main() -> None:
     """Write the page and say where it is."""
     argparse.ArgumentParser(prog="make board", description=__doc__.splitlines()[0]).parse_args()
-    if not Path("dvc.yaml").is_file():
-        raise InputError("there is no dvc.yaml here; run from the root of the repository")
+    check_place()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     results = read_results()
     write_page(results)

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from tqdm import tqdm
 
-from common import declarations, restore
+from common import declarations, restore, startup
 
 tqdm.monitor_interval = 0  # no thread of its own: `load` starts processes by fork
 
@@ -68,6 +68,20 @@ def interruptible() -> Iterator[None]:
     handler = signal.getsignal(signal.SIGINT)
     if handler is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+@contextlib.contextmanager
+def importing(program: str) -> Iterator[None]:
+    """Let Ctrl-C end the process at once while `main` imports what takes seconds.
+
+    So it does while the modules at the top of a program are imported; `common.startup` says why.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    startup.end_on_interrupt(program)
     try:
         yield
     finally:

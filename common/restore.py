@@ -95,10 +95,8 @@ def restore(name: str | None) -> tuple[list[str], list[str]]:
     lost: list[str] = []
     with Repo() as repo, repo.lock:
         stages = repo.stage.collect(name) if name else repo.index.stages
-        # What persists, DVC has not removed: the exported model, which a clone may never have had.
-        removed = [[out for out in stage.outs if not out.persist] for stage in stages]
-        stopped = [outs for outs in removed if name or not all(out.exists for out in outs)]
-        for out in (out for outs in stopped for out in outs):
+        stopped = [stage for stage in stages if name or not all(out.exists for out in stage.outs)]
+        for out in (out for stage in stopped for out in stage.outs):
             path = Path(out.fs_path)
             remove_leftovers(path)
             was_made = bool(out.hash_info)
@@ -164,4 +162,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from common.console import run  # which imports this module
+
+    run("restore", main)

@@ -1,4 +1,6 @@
-"""Export the trained model: the stage that `make export` runs.
+"""Export the trained model: the second step of `make export`, after `inference.source`.
+
+    python -m inference.export
 
 Reads   models/mnist_cnn_model.h5, models/source.json, metrics/evaluate.json, data/prepared/test or
         data/prepared/validation, as `evaluate_on` was, data/prepared/train (to calibrate the int8
@@ -24,7 +26,6 @@ import numpy as np
 
 from common.backend import keras
 from common.console import InputError, progress, run
-from common.declarations import check_unchanged
 from common.model_files import read_model
 from common.outputs import replacing, write_json
 from common.params import CHANNELS
@@ -228,7 +229,6 @@ def main() -> None:
             milliseconds = latency(exported.probabilities_of, test.images[:1])
             rows.append((str(path), *cells, f"{milliseconds:.3f} ms"))
         write_json(outputs.enter_context(replacing(EXPORT)), numbers)
-        check_unchanged()  # before the files that were exported earlier are replaced
     print(f"export: compared with Keras on {len(test):,} {split_name} images")
     for first, *others in rows:
         print(f"{first:24}" + "".join(f"{cell:>12}" for cell in others))

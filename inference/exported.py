@@ -20,7 +20,6 @@ from common.params import ColorMode
 TRAINED = Path("models/mnist_cnn_model.h5")
 ONNX = Path("models/model.onnx")
 INPUT, OUTPUT = "images", "probabilities"
-EXPORT = ("--single-item", "inference/dvc.yaml:export")  # `dvc repro` of it, and of nothing else
 
 
 class Description(BaseModel):
@@ -138,8 +137,8 @@ def open_current() -> ExportedModel:
             return model
         reason = "has changed"
     print(f"exporting the model, which {reason}", file=sys.stderr, flush=True)
-    for arguments in (["inference.source"], ["dvc", "repro", *EXPORT]):
-        done = run_program([sys.executable, "-m", *arguments], stdout=sys.stderr)
+    for module in ("inference.source", "inference.export"):
+        done = run_program([sys.executable, "-m", module], stdout=sys.stderr)
         if done.returncode:
             raise InputError("the model could not be exported; the reason stands above")
     return ExportedModel()

@@ -5,9 +5,8 @@
 Reads   models/mnist_cnn_model.h5, dvc.lock, the history of dvc.lock in Git
 Writes  models/source.json: the model's MD5, and the commit that first named it
 
-It is no stage of DVC, as Git's history is nothing that a stage could declare. The file is written
-only if its content changes: an export made before the commit is made again after it, and otherwise
-the same model gives the same files.
+It is a program of its own, as it takes a moment and the export imports TensorFlow: what cannot be
+exported is said at once.
 """
 
 import json
@@ -56,10 +55,8 @@ def main() -> None:
             f"{LOCK} names no evaluation of the {TRAINED} that is there; `make repro` evaluates it"
         )
     source = {"model_md5": md5, "commit": first_commit_with(md5)}
-    text = json.dumps(source, indent=2) + "\n"
-    if not SOURCE.exists() or SOURCE.read_text(encoding="utf-8") != text:
-        with replacing(SOURCE) as partial:
-            partial.write_text(text, encoding="utf-8")
+    with replacing(SOURCE) as partial:
+        partial.write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -18,35 +18,13 @@ from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 
 from common.console import InputError
 from common.params import parse_yaml
+from review.git import folder_environment, git, successful_git
 
 EXPERIMENTS = "refs/exps"
 SEED = "seed"
 PROVENANCE = "metrics/provenance.json"
 PREDICTIONS = ["image", "actual", "predicted", "confidence"]
 Stages = dict[str, dict[str, Any]]  # of dvc.lock, by name: ``cmd``, ``deps``, ``params``, ``outs``
-
-
-@cache
-def folder_environment() -> dict[str, str]:
-    """Return the environment in which git and dvc work on the repository of their folder.
-
-    Git starts a hook with variables that name the user's repository and index, and these
-    variables count more than the folder. With them, a command that is meant for the clone of
-    a review would change the user's repository. Git itself lists them. The two that hold the
-    settings of ``git -c`` are kept, as Git keeps them for a submodule.
-    """
-    listed = subprocess.check_output(["git", "rev-parse", "--local-env-vars"], text=True).split()
-    removed = set(listed) - {"GIT_CONFIG_PARAMETERS", "GIT_CONFIG_COUNT"}
-    return {name: value for name, value in os.environ.items() if name not in removed}
-
-
-def git(*arguments: str, folder: Path | None = None, stdin: bytes = b"") -> bytes | None:
-    """Run git without the user's hooks; return what it prints, or None if it fails."""
-    command = ("git", "-c", "core.hooksPath=/dev/null", *arguments)
-    done = subprocess.run(
-        command, cwd=folder, env=folder_environment(), input=stdin, capture_output=True
-    )
-    return done.stdout if done.returncode == 0 else None
 
 
 def commit_of(name: str) -> str | None:
@@ -260,10 +238,10 @@ def clone(before: Revision, after: Revision) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="review-") as temporary:
         source = (git("rev-parse", "--path-format=absolute", "--git-common-dir") or b"").rstrip()
         options = ("--quiet", "--shared", "--no-checkout")
-        if git("clone", *options, os.fsdecode(source), temporary) is None:
-            raise InputError(
-                "Git cannot clone this repository; is it shallow? git fetch --unshallow"
-            )
+        try:
+            successful_git("clone", *options, os.fsdecode(source), temporary)
+        except InputError as error:
+            raise InputError(f"{error}; if it is shallow: git fetch --unshallow") from None
         for tag, revision in (("before", before), ("after", after)):
             git("tag", "--no-sign", tag, revision.commit, folder=Path(temporary))
         # If the project is a folder of a larger repository, DVC works in that folder.

@@ -3,8 +3,6 @@
 import re
 from pathlib import Path
 
-from dvc.api import DVCFileSystem
-
 from common.console import InputError
 
 
@@ -49,14 +47,20 @@ def brought_along(dataset: str) -> list[str]:
     Raises
     ------
     InputError
-        If DVC cannot copy the data set to the same relative path.
+        If there is no such data set, or DVC cannot copy it to the same relative path.
     """
-    path, head = Path(dataset), DVCFileSystem(rev="HEAD")
-    if path.is_absolute() or head.exists(dataset):
-        return []
-    if ".." in path.parts or not head.exists(str(path.parent)):
-        raise InputError(
-            f"dataset is {dataset!r}, which an experiment in a folder of its own does not find; "
-            "give its absolute path, or `dvc add` it and commit"
-        )
-    return ["--copy-paths", dataset]
+    path = Path(dataset)
+    if not path.is_absolute():
+        from dvc.api import DVCFileSystem  # not at the top of the file: DVC takes half a second
+
+        head = DVCFileSystem(rev="HEAD")
+        if head.exists(dataset):
+            return []
+        if ".." in path.parts or not head.exists(str(path.parent)):
+            raise InputError(
+                f"dataset is {dataset!r}, which an experiment in a folder of its own does not "
+                "find; give its absolute path, or `dvc add` it and commit"
+            )
+    if not path.exists():
+        raise InputError(f"dataset is {dataset!r}, which does not exist")
+    return [] if path.is_absolute() else ["--copy-paths", dataset]

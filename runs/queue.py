@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,10 +23,14 @@ from dvc.repo.experiments.queue.base import QueueEntry
 from dvc.repo.experiments.queue.celery import LocalCeleryQueue
 from dvc.repo.experiments.queue.tasks import run_exp
 
-from common.console import InputError, run, run_program
-from runs.commands import whole_number
+from common.console import InputError, progress, run, run_program
+from common.processors import usable_processors
+from review.git import check_place, folder_environment
+from runs.commands import brought_along, whole_number
+from runs.workers import visible_gpus
 
 QUEUED, RUNNING = "Queued", "Running"
+POLL = 5  # seconds between two looks at the queue
 
 
 def statuses() -> dict[str, str]:
@@ -120,11 +125,95 @@ def start_workers(jobs: int) -> str:
     return text
 
 
+def run_dvc_when_unlocked(*arguments: str) -> None:
+    """Run dvc; where another dvc holds the lock of the repository, wait and try again.
+
+    Raises
+    ------
+    InputError
+        If dvc fails for another reason, with what it prints.
+    """
+    while True:
+        done = run_program(
+            ["dvc", *arguments],
+            env=folder_environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        if done.returncode == 0:
+            return
+        if "Unable to acquire lock" not in done.stderr:
+            raise InputError(f"dvc {' '.join(arguments)}: {done.stderr.strip()}")
+        time.sleep(1)
+
+
+def put_into_queue(names: dict[int, str], dataset: str) -> None:
+    """Put an experiment for each seed into the queue, if it is not there already.
+
+    Parameters
+    ----------
+    names : dict of int to str
+        The name of the experiment of each seed.
+    dataset : str
+        The data set, as params.yaml names it.
+    """
+    status_of = statuses()
+    copy_options = brought_along(dataset)
+    for seed, name in names.items():
+        if status_of.get(name) in (QUEUED, RUNNING):
+            continue
+        if name in status_of:  # it failed, or the user stopped it
+            run_dvc_when_unlocked("queue", "remove", name)
+        run_dvc_when_unlocked(
+            "exp", "run", "--queue", "--name", name, "-S", f"seed={seed}", *copy_options
+        )
+
+
+def run_queue(names: set[str]) -> None:
+    """Run the queue until none of some experiments waits or runs.
+
+    As many run at a time as there are GPUs or, where there is none, processors.
+
+    Parameters
+    ----------
+    names : set of str
+        The experiments.
+
+    Raises
+    ------
+    InputError
+        If the worker of an experiment is killed a second time.
+    """
+    jobs = min(len(names), len(visible_gpus()) or usable_processors())
+    killed: set[str] = set()
+    with progress("seeds", len(names), "experiments") as bar:
+        while True:
+            newly_killed = set(put_back_dead()) & names
+            killed_twice = newly_killed & killed
+            if killed_twice:
+                raise InputError(
+                    f"the worker of {', '.join(sorted(killed_twice))} was killed twice; is there "
+                    "memory enough? Start again to go on"
+                )
+            killed |= newly_killed
+            status_of = statuses()
+            unfinished = {name for name in names if status_of.get(name) in (QUEUED, RUNNING)}
+            bar.update(len(names) - len(unfinished) - bar.n)
+            if not unfinished:
+                return
+            # Only where one waits: workers would otherwise never end, and none would seem dead.
+            if QUEUED in status_of.values():
+                start_workers(jobs)
+            time.sleep(POLL)
+
+
 def main() -> None:
     """Put back what was killed, and start the workers."""
     parser = argparse.ArgumentParser(prog="make queue", description=__doc__.splitlines()[0])
     parser.add_argument("jobs", metavar="JOBS", help="number of experiments at a time")
     jobs = whole_number("JOBS", parser.parse_args().jobs, 1)
+    check_place()
     for name in put_back_dead():
         print(f"queue: {name} is run again; its worker had been killed")
     if QUEUED in statuses().values():

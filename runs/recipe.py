@@ -9,24 +9,17 @@ for a shell: `epochs=3 ema=0.9`.
 
 import argparse
 import json
-import os
-import re
 import shlex
-import tempfile
 from pathlib import Path
 
-from dvc.exceptions import DvcException
-from dvc.utils.hydra import apply_overrides
-from dvc.utils.serialize import YAMLError
-
-from common.console import InputError, run, run_program
+from common.console import InputError, importing, run, run_program
 from common.params import PARAMS, parse_yaml
-from review.revision import experiments, git, resolve
+from review.git import check_place, git
 from runs.commands import whole_number
+from runs.committed import committed_params
 
 FOLDER = Path(__file__).parent.parent / "recipes"
 RECIPES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
-NAME_LENGTH = 100  # characters, as Git keeps the name of an experiment as the name of a file
 
 
 def parse_mapping(content: bytes, name: str) -> dict[str, object]:
@@ -48,14 +41,6 @@ def parse_mapping(content: bytes, name: str) -> dict[str, object]:
     if not isinstance(values, dict):
         raise InputError(f"{name} must be a mapping of `key: value` lines")
     return values
-
-
-def read_mapping(path: Path) -> dict[str, object]:
-    """Return the `key: value` lines of a YAML file; none where it holds something else."""
-    try:
-        return parse_mapping(path.read_bytes(), str(path))
-    except InputError:
-        return {}
 
 
 def read_recipe(recipe: str) -> dict[str, object]:
@@ -92,61 +77,6 @@ def experiment_command(recipe: str, seed: int, name: str, *changes: str) -> list
     return ["dvc", "exp", "run", "--name", name, *options]
 
 
-def free_name(description: str) -> str:
-    """Return a name that no experiment has which started from HEAD.
-
-    It is the description, as far as Git allows its characters in a name. If an experiment of that
-    name exists, a number is added.
-    """
-    name = re.sub(r"[^A-Za-z0-9_.]+|\.\.+", "-", description)[:NAME_LENGTH].strip("-.")
-    head = resolve("HEAD").commit
-    taken = {experiment for experiment, _, parent in experiments() if parent == head}
-    number = 2
-    candidate = name
-    while candidate in taken:
-        candidate = f"{name}-{number}"
-        number += 1
-    return candidate
-
-
-def committed_params() -> bytes:
-    """Return params.yaml as the last commit has it."""
-    content = resolve("HEAD").read(str(PARAMS))
-    if content is None:
-        raise InputError(f"HEAD has no {PARAMS}; run from the root of the repository")
-    return content
-
-
-def changed_params(origin: str, changes: list[str]) -> dict[str, object]:
-    """Return the committed parameters with changes, as DVC applies them.
-
-    Parameters
-    ----------
-    origin : str
-        Where the changes come from, for the error.
-    changes : list of str
-        ``KEY=VALUE`` each.
-
-    Raises
-    ------
-    InputError
-        If one is not of that form, or its key is not in params.yaml.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, PARAMS)
-        path.write_bytes(committed_params())
-        for change in changes:
-            try:
-                apply_overrides(path, [change])
-            except (DvcException, YAMLError) as error:
-                reason = str(error.__cause__ or error).splitlines()[0]
-                raise InputError(
-                    f"{origin}: {change!r} must be KEY=VALUE, with a key and a value as in "
-                    f"{PARAMS}: {reason}"
-                ) from None
-        return parse_mapping(path.read_bytes(), origin)
-
-
 def is_kept(path: Path) -> bool:
     """Return whether a commit or a finished experiment holds a file with its present content."""
     blob = (git("hash-object", "--", str(path)) or b"").decode().strip()
@@ -154,64 +84,64 @@ def is_kept(path: Path) -> bool:
     return bool(git("log", "-1", "--format=%H", f"--find-object={blob}", "HEAD", *references))
 
 
-def restore_params() -> None:
-    """Give params.yaml the committed values, unless values would be lost that nothing else holds.
-
-    A file whose values are the committed ones is left alone, whatever its comments say.
+def check_params() -> None:
+    """Check that params.yaml may be given the committed values: nothing would be lost by that.
 
     Raises
     ------
     InputError
-        If it was edited, and its present content was neither committed nor run as an
+        If its values are others, and its present content was neither committed nor run as an
         experiment.
     """
-    content = committed_params()
-    committed = parse_mapping(content, f"{PARAMS} of HEAD")
-    current = read_mapping(PARAMS)
-    if current == committed:
-        return
-    if not is_kept(PARAMS):
+    committed, current = committed_values(), workspace_values()
+    if current != committed and not is_kept(PARAMS):
         keys = [key for key in committed | current if committed.get(key) != current.get(key)]
         raise InputError(
             f"{PARAMS} differs from the committed one in {', '.join(keys)}, and a recipe "
             f"starts from the committed one: commit it, or undo it by `git checkout HEAD {PARAMS}`"
         )
-    PARAMS.write_bytes(content)
 
 
-def check_identity() -> None:
-    """Check that Git knows the user where DVC needs it, to save the state of a changed workspace.
-
-    Raises
-    ------
-    InputError
-        If it does not.
-    """
-    for key in ("name", "email"):
-        known = git("config", f"user.{key}") or os.environ.get(f"GIT_COMMITTER_{key.upper()}")
-        if not known and git("status", "--porcelain", "--untracked-files=no"):
-            raise InputError(
-                f"Git does not know your {key}, and dvc needs it where the workspace differs from "
-                f"HEAD: git config --global user.{key} ..."
-            )
+def committed_values() -> dict[str, object]:
+    """Return the values of params.yaml as the last commit has them."""
+    return parse_mapping(committed_params(), f"{PARAMS} of HEAD")
 
 
-def run_recipe(recipe: str, seed: int, changes: list[str]) -> int:
-    """Run a recipe as an experiment in the workspace; return the exit status of DVC.
+def workspace_values() -> dict[str, object]:
+    """Return the values of params.yaml as it is; none if it cannot be read."""
+    try:
+        return parse_mapping(PARAMS.read_bytes(), str(PARAMS))
+    except InputError:
+        return {}
 
-    It starts from the committed params.yaml. If it fails, params.yaml gets back what it held,
-    because no experiment holds the parameters of a run that failed, unless it was edited meanwhile.
+
+def restore_params() -> None:
+    """Give params.yaml the committed values; it keeps its comments where the values are those."""
+    if workspace_values() != committed_values():
+        PARAMS.write_bytes(committed_params())
+
+
+def run_experiment(command: list[str], tried: dict[str, object]) -> int:
+    """Run an experiment in the workspace; return the exit status of DVC.
+
+    It starts from the committed params.yaml, after `check_params`. If it fails, params.yaml gets
+    back what it held, because no experiment holds the parameters of a run that failed, unless
+    somebody has edited it meanwhile.
+
+    Parameters
+    ----------
+    command : list of str
+        From `experiment_command`.
+    tried : dict of str to object
+        The parameters that DVC writes for it into params.yaml.
     """
     before = PARAMS.read_bytes()
     restore_params()
-    tried = changed_params(recipe, [*assignments(recipe, seed), *changes])
-    unedited = (tried, parse_mapping(PARAMS.read_bytes(), str(PARAMS)))
-    name = free_name("-".join([recipe, str(seed), *changes]))
     status = 1
     try:
-        status = run_program(experiment_command(recipe, seed, name, *changes)).returncode
+        status = run_program(command).returncode
     finally:
-        if status != 0 and read_mapping(PARAMS) in unedited:
+        if status != 0 and workspace_values() in (tried, committed_values()):
             PARAMS.write_bytes(before)
     return status
 
@@ -232,10 +162,17 @@ def main() -> int:
         changes = shlex.split(arguments.changes)
     except ValueError as error:  # a quotation mark is not closed
         raise InputError(f"SET is {arguments.changes!r}: {error}") from None
+    check_place()
+    check_params()
+    with importing("recipe"):  # it takes a second: pandas and DVC
+        from runs.experiments import changed_params, check_identity, free_name
+
     changed_params(f"recipes/{recipe}.yaml", assignments(recipe, seed))
     changed_params("SET", changes)
     check_identity()
-    return run_recipe(recipe, seed, changes)
+    tried = changed_params(recipe, [*assignments(recipe, seed), *changes])
+    name = free_name("-".join([recipe, str(seed), *changes]))
+    return run_experiment(experiment_command(recipe, seed, name, *changes), tried)
 
 
 if __name__ == "__main__":

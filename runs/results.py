@@ -27,8 +27,9 @@ from common.outputs import replacing
 from common.pages import replace_between_markers
 from common.params import PARAMS, Classes, ColorMode, ImageSize, StageParams, read_params
 from common.selection import find_images
-from review.revision import git
+from review.git import check_place
 from runs.commands import brought_along
+from runs.committed import check_tree
 from runs.recipe import FOLDER, RECIPES, experiment_command, parse_mapping, read_recipe
 from runs.recipe_table import recipe_table
 
@@ -36,6 +37,7 @@ SEEDS = range(42, 47)
 RESULTS, ERRORS, PICTURE = FOLDER / "results.csv", FOLDER / "errors.csv", FOLDER / "errors.png"
 PICTURED = "accurate"
 PAGES = (Path("README.md"), Path("docs/recipes.md"))
+WRITTEN = (*(f"recipes/{path.name}" for path in (RESULTS, ERRORS, PICTURE)), *map(str, PAGES))
 MARKERS = ("<!-- results: written by `make results` -->\n", "<!-- end of results -->\n")
 
 
@@ -74,23 +76,6 @@ def is_done(results: pd.DataFrame, recipe: str, seed: int) -> bool:
     return bool((is_of_run & (results["settings"] == settings_of(recipe))).any())
 
 
-def check_committed() -> None:
-    """Check that the working tree is that of HEAD, after which a run is named.
-
-    Raises
-    ------
-    InputError
-        If it differs from HEAD in more than what this program writes.
-    """
-    written = (*(f"recipes/{path.name}" for path in (RESULTS, ERRORS, PICTURE)), *PAGES)
-    exceptions = [f":(exclude){path}" for path in written]
-    status = git("status", "--porcelain", "--untracked-files=no", "--", ".", *exceptions)
-    changed = (status or b"").decode().splitlines()
-    if changed:
-        names = ", ".join(line[3:] for line in changed)
-        raise InputError(f"the working tree differs from HEAD in {names}; commit or undo it first")
-
-
 def run_experiment(recipe: str, seed: int, name: str) -> float:
     """Run a recipe as an experiment in a temporary folder; return its training time in seconds.
 
@@ -116,7 +101,7 @@ def run_experiment(recipe: str, seed: int, name: str) -> float:
 
 def run_recipe(recipe: str, seed: int) -> None:
     """Run a recipe, and write its results in place of those of an earlier run with this seed."""
-    check_committed()
+    check_tree(*WRITTEN)
     print(f"results: {recipe}, seed {seed}", flush=True)
     head = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], text=True).strip()
     name = f"{recipe}-{seed}-{head}"
@@ -183,6 +168,7 @@ def draw_errors_of_every_run() -> None:
 
 def main() -> None:
     """Run what has not been run, then write the pages and the picture."""
+    check_place()
     for recipe in RECIPES:
         for seed in SEEDS:
             if not is_done(read_rows(RESULTS), recipe, seed):

@@ -23,6 +23,7 @@ from dvc.repo.experiments.queue.celery import LocalCeleryQueue
 
 from common.console import run
 from common.processors import usable_processors
+from review.git import check_place
 from runs.commands import whole_number
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -131,6 +132,7 @@ def main() -> None:
     arguments = parser.parse_args()
     workers = whole_number("WORKERS", arguments.workers, 1)
     jobs = whole_number("JOBS", arguments.jobs, workers)
+    check_place()
     with Repo() as repo:
         started = start_workers(repo.experiments.celery_queue, workers, jobs)
     if started:

@@ -13,6 +13,7 @@ import argparse
 import io
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import tarfile
@@ -25,13 +26,16 @@ from common.console import InputError, progress, run, run_program
 from common.datasets import Dataset, open_dataset
 from common.outputs import replacing
 from common.params import PARAMS
-from review.revision import folder_environment, git
+from review.git import folder_environment, git, successful_git
 from scaffold.proposal import Proposal, propose
 from scaffold.rules import apply_rules
 
 HERE = Path(__file__).parent
 ARCHIVE = "data/images.zip"
+SPACE, SPACE_SIZE = "spaces/default.yaml", 28  # pixels of the images for which it is made
 COMMENTS = 32  # the column of params.yaml in which they begin
+# Without the user's hooks, and without what the user ignores everywhere.
+GIT = ("git", "-c", "core.hooksPath=/dev/null", "-c", "core.excludesFile=/dev/null")
 USAGE = "make new DIR=../flowers DATASET=/path/to/images"
 
 
@@ -69,13 +73,15 @@ def committed_code() -> bytes:
     Raises
     ------
     InputError
-        If there is no commit here.
+        If Git cannot give them: there is no commit here, or the folder is another user's.
     """
-    code = git("archive", "--format=tar", "HEAD", folder=HERE.parent)
-    if code is None:
+    try:
+        code = successful_git("archive", "--format=tar", "HEAD", folder=HERE.parent)
+    except InputError as error:
         raise InputError(
-            f"{HERE.parent} has no commit of which to take the code; clone it with Git"
-        )
+            f"the code is that of the last commit of {HERE.parent}, and {error}; it must be a "
+            "clone that Git made"
+        ) from None
     if git("status", "--porcelain", "--", ".", folder=HERE.parent):
         print(
             "new: the code is that of the last commit; your changes since are not in it", flush=True
@@ -116,6 +122,24 @@ def write_code(code: bytes, folder: Path, name: str, proposal: Proposal) -> None
     for key, value in {"dataset": ARCHIVE, **proposal.parameters}.items():
         text = with_value(text, key, "null" if value is None else str(value))
     params.write_text(text, encoding="utf-8")
+    space, image_size = folder / SPACE, proposal.parameters["image_size"]
+    assert isinstance(image_size, int)
+    space.write_text(in_proportion(space.read_text(), image_size))
+
+
+def in_proportion(space: str, image_size: int) -> str:
+    """Return the text of a space whose ranges in pixels are in proportion to the images.
+
+    Examples
+    --------
+    >>> in_proportion("shift: {low: 0.0, high: 2.0}", 64)
+    'shift: {low: 0.0, high: 4.6}'
+    """
+
+    def enlarged(match: re.Match[str]) -> str:
+        return f"{match[1]}{round(float(match[2]) * image_size / SPACE_SIZE, 1)}"
+
+    return re.sub(r"(?m)^((?:shift|elastic): .*high: )([0-9.]+)", enlarged, space)
 
 
 def with_value(text: str, key: str, value: str) -> str:
@@ -147,7 +171,7 @@ def run_in(folder: Path, *command: str) -> None:
     Raises
     ------
     InputError
-        If it fails, with what it says.
+        If it fails, with the whole command and what it says.
     """
     done = run_program(
         list(command),
@@ -156,9 +180,14 @@ def run_in(folder: Path, *command: str) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        errors="replace",
     )
     if done.returncode:
-        raise InputError(f"`{' '.join(command[:2])}` failed: {done.stdout.strip()}")
+        raise InputError(
+            f"nothing is made, as this failed there: {shlex.join(command)}: "
+            f"{' '.join(done.stdout.split())}; mend that (`git config --list --show-origin` shows "
+            "your settings of Git) and run the same again"
+        )
 
 
 def main() -> None:
@@ -176,8 +205,8 @@ def main() -> None:
     except RuntimeError as error:  # a "~name" of nobody
         raise InputError(f"DIR or DATASET: {error}") from None
     check_place(directory, images)
-    check_identity()
     code = committed_code()
+    check_identity()
     dataset = open_dataset(images)
     proposal = propose(dataset)
     total, classes = len(proposal.images), len(proposal.classes)
@@ -189,11 +218,11 @@ def main() -> None:
         folder.mkdir()
         write_code(code, folder, directory.resolve().name, proposal)
         write_images(dataset, proposal, folder / ARCHIVE)
-        run_in(folder, "git", "init", "--quiet", "--initial-branch=main")
+        run_in(folder, *GIT, "init", "--quiet", "--initial-branch=main")
         run_in(folder, "dvc", "add", "--quiet", ARCHIVE)
-        run_in(folder, "git", "add", "--all")
+        run_in(folder, *GIT, "add", "--all")
         message = f"Begin with {total:,} images in {classes} classes"
-        run_in(folder, "git", "-c", "core.hooksPath=/dev/null", "commit", "--quiet", "-m", message)
+        run_in(folder, *GIT, "commit", "--quiet", "-m", message)
     print(f"new: {directory} is made; go on there with `make repro`")
 
 

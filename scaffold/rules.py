@@ -22,7 +22,6 @@ LEFT_OUT = (
     # what gets MNIST, and what came of it
     "data",
     "dvc.lock",
-    "inference/dvc.lock",
     "metrics",
     "plots",
     "review/example.png",

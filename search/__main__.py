@@ -5,188 +5,29 @@ on where it was, by the same command.
 """
 
 import argparse
-import math
-import re
-import threading
-from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from pathlib import Path
 
-from pydantic import Field
-
-from common.console import InputError, run
-from common.params import PARAMS, Seed, StageParams, read_params
-from review.revision import git, resolve
+from common.console import importing, run
+from review.git import check_place
 from runs.commands import whole_number
-from runs.recipe import committed_params, parse_mapping
-from runs.seeds import check_committed
-from runs.workers import describe_shares
-from search import sharing
-from search.search import Search, experiments_of_trials
-from search.space import read_space
-from search.study import DIRECTIONS, SAMPLERS, Settings, Study, clear_errors, database_url
-from search.trial import Run, Runner
+from runs.committed import check_tree
 
 OPTIONS = ("space", "trials", "name", "seeds", "fresh", "jobs", "metric", "sampler", "storage")
-POLL = 5  # seconds between two looks at what other machines do
-AGREED = ("params.yaml", "dvc.yaml", "dvc.lock")  # the settings, the code and the data
-
-
-class SearchParams(StageParams):
-    """What the search reads of params.yaml."""
-
-    seed: Seed
-    dataset: str = Field(min_length=1, description="the path of a folder or zip archive")
-
-
-def in_jobs(jobs: int, work: Callable[[int], None], stop: threading.Event) -> None:
-    """Let each of some jobs work until it finds nothing more to do.
-
-    Where one cannot go on, or Ctrl-C is pressed, `stop` ends the others.
-    """
-    with ThreadPoolExecutor(jobs) as pool:
-        futures = [pool.submit(work, job) for job in range(jobs)]
-        try:
-            wait(futures, return_when=FIRST_EXCEPTION)
-            failed = [error for f in futures if f.done() and (error := f.exception())]
-            if failed:
-                raise failed[0]
-        except BaseException:
-            stop.set()
-            raise
-
-
-def run_trials(search: Search, jobs: int, limit: int, stop: threading.Event) -> None:
-    """Run trials until there are as many as the search has in all."""
-
-    def work(job: int) -> None:
-        waits = False
-        while not stop.is_set():
-            trial = search.study.next_trial(limit)
-            if trial is not None:
-                search.run_trial(trial, job)
-            elif search.study.others_at_work():
-                if not waits:
-                    print(
-                        "search: waiting for other machines, whose trials this one takes "
-                        "over if they die",
-                        flush=True,
-                    )
-                waits = True
-                stop.wait(POLL)
-            else:
-                return
-
-    in_jobs(jobs, work, stop)
-
-
-def run_last(search: Search, jobs: int, runs: list[Run], stop: threading.Event) -> None:
-    """Run what the search needs for its conclusion."""
-    left = list(reversed(runs))
-    choosing = threading.Lock()
-
-    def work(job: int) -> None:
-        while not stop.is_set():
-            with choosing:
-                if not left:
-                    return
-                run = left.pop()
-            state, reason = search.run_unless_done(run, job, None)
-            if state != "finished":
-                raise InputError(f"{run.name} {state}: {reason}")
-
-    in_jobs(jobs, work, stop)
-
-
-def open_search(arguments: argparse.Namespace, jobs: int, stop: threading.Event) -> Search:
-    """Check what the user typed, and return the search, new or as it was left.
-
-    Raises
-    ------
-    InputError
-        If something cannot be used.
-    """
-    for key, allowed in (("metric", DIRECTIONS), ("sampler", SAMPLERS)):
-        given = getattr(arguments, key)
-        if given not in allowed:
-            variable = key.upper()
-            raise InputError(f"{variable} is {given!r}; it must be one of {', '.join(allowed)}")
-    seeds = whole_number("SEEDS", arguments.seeds, 1, 100)
-    fresh = whole_number("FRESH", arguments.fresh, 0, 100)
-    if fresh == 1:
-        raise InputError(
-            "FRESH is 1; it must be 0, or 2 or more, as one seed tells nothing of luck"
-        )
-    path = Path(arguments.space)
-    name = arguments.name or path.stem
-    if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9_]{0,49}", name):
-        raise InputError(
-            f"NAME is {name!r}; the name of a search must be of letters, digits and _, at most 50"
-        )
-    committed = parse_mapping(committed_params(), f"{PARAMS} of HEAD")
-    space = read_space(path, committed)
-    if arguments.sampler == "grid" and space.size == math.inf:
-        raise InputError(f"SAMPLER=grid needs a list of choices for each parameter of {path}")
-    head, params = resolve("HEAD"), read_params(SearchParams)
-    check_committed(head)
-    if arguments.storage:
-        database_url(arguments.storage)
-        sharing.check_remotes()
-    pipeline = {
-        file: (git("rev-parse", f"HEAD:./{file}") or b"").decode().strip() for file in AGREED
-    }
-    settings = Settings(
-        path.read_text(encoding="utf-8"), arguments.metric, arguments.sampler, seeds, pipeline
-    )
-    runner = Runner(head, params.dataset, jobs, stop)
-    if arguments.storage:
-        sharing.fetch(name)
-    ended = experiments_of_trials(name, settings)  # before the study keeps the settings as its own
-    study = Study(name, settings, space, params.seed, arguments.storage)
-    first, after = params.seed, params.seed + seeds
-    search = Search(
-        name,
-        settings,
-        space,
-        study,
-        runner,
-        seeds=range(first, after),
-        fresh=range(after, after + fresh),
-        params=committed,
-        is_shared=bool(arguments.storage),
-    )
-    search.rebuild(ended)
-    return search
 
 
 def main() -> None:
-    """Run the trials that are missing, then say what the search has found."""
+    """Check what takes a moment to check, then search."""
     parser = argparse.ArgumentParser(prog="make search", description=__doc__.splitlines()[0])
     for option in OPTIONS:
-        parser.add_argument(f"--{option}")
+        parser.add_argument(f"--{option}", default="")
     arguments = parser.parse_args()
-    limit = whole_number("TRIALS", arguments.trials, 1, 1_000_000)
+    trials = whole_number("TRIALS", arguments.trials, 1, 1_000_000)
     jobs = whole_number("JOBS", arguments.jobs, 1, 1000)
-    stop = threading.Event()
-    with clear_errors():
-        search = open_search(arguments, jobs, stop)
-        ended = sum(trial.state.is_finished() for trial in search.study.trials())
-        print(
-            f"search: {search.name}: {ended} of {limit} trials are done; {jobs} at a time, each "
-            f"with {describe_shares(jobs)}",
-            flush=True,
-        )
-        run_trials(search, jobs, limit, stop)
-        if not search.study.may_conclude():
-            print("search: all trials are done, and another machine says what was found")
-            return
-        if search.is_shared:
-            sharing.fetch(search.name)
-        runs = search.closing_runs()
-        if search.fresh:
-            print("search: the best and the committed settings with fresh seeds", flush=True)
-        run_last(search, jobs, [run for of_role in runs.values() for run in of_role], stop)
-        print(f"search: {search.conclusion(runs)}")
+    check_place()
+    check_tree()
+    with importing("search"):  # it takes two seconds: DVC and Optuna
+        from search.running import run_search
+
+    run_search(arguments, trials, jobs)
 
 
 if __name__ == "__main__":

@@ -83,7 +83,8 @@ def beyond_luck(default: NDArray[np.bool_], winner: NDArray[np.bool_], trials: i
     gains = winner.astype(np.float64) - default
     by_seed, by_image = gains.mean(axis=1), gains.mean(axis=0)
     gain, freedom = float(gains.mean()), len(by_seed) - 1
-    of_seeds, of_images = float(stats.sem(by_seed)), float(stats.sem(by_image))
+    of_seeds = float(stats.sem(by_seed))
+    of_images = float(stats.sem(by_image)) if len(by_image) > 1 else 0.0  # one tells of no other
 
     def added(error: float) -> float:
         """Return what luck may add, or take off, but for this probability of an error."""
@@ -94,6 +95,8 @@ def beyond_luck(default: NDArray[np.bool_], winner: NDArray[np.bool_], trials: i
         p_value = math.nan if gain else 1.0
     elif added(1.0) >= abs(gain):
         p_value = 1.0
+    elif added(SMALLEST) <= abs(gain):  # few images, of which nearly all are newly right
+        p_value = SMALLEST
     else:
         p_value = optimize.brentq(lambda error: added(error) - abs(gain), SMALLEST, 1.0)
     reach = added(1 - LEVEL)

@@ -6,6 +6,7 @@ PARENT is the process of the search. DVC itself would go on when that is killed,
 know of what it runs.
 """
 
+import argparse
 import sys
 import threading
 
@@ -16,7 +17,10 @@ from common.restore import end_with
 
 def main() -> int:
     """Bring what DVC keeps, then run what is not up to date; return DVC's exit status."""
-    threading.Thread(target=end_with, args=(int(sys.argv[1]),), daemon=True).start()
+    parser = argparse.ArgumentParser(prog="search.repro", description=__doc__.splitlines()[0])
+    parser.add_argument("parent", metavar="PARENT", type=int, help="the process of the search")
+    parent = parser.parse_args().parent
+    threading.Thread(target=end_with, args=(parent,), daemon=True).start()
     # What DVC's cache lacks, the pipeline makes, or says that it cannot.
     return dvc(["checkout", "--force", "--allow-missing"]) or dvc(["repro"])
 

@@ -17,7 +17,8 @@ import pandas as pd
 
 from common.console import InputError
 from common.params import PARAMS, parse_yaml
-from review.revision import EXPERIMENTS, SEED, folder_environment, git
+from review.git import folder_environment, git
+from review.revision import EXPERIMENTS, SEED
 
 EVALUATE = "metrics/evaluate.json"
 METRICS = ("metrics/train.json", EVALUATE, "metrics/define.json")

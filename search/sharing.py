@@ -9,7 +9,8 @@ import time
 from dvc.repo import Repo
 
 from common.console import InputError
-from review.revision import EXPERIMENTS, experiments, folder_environment
+from review.git import folder_environment
+from review.revision import EXPERIMENTS, experiments
 
 REMOTE = "origin"
 LOCKED = "Unable to acquire lock"

@@ -14,8 +14,10 @@ import itertools
 import json
 import math
 import multiprocessing
+import signal
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,9 @@ from optuna.distributions import (
 from pydantic import ValidationError
 
 from common.console import InputError
+from common.datasets import open_dataset
 from common.params import PARAMS, StageParams, describe, parse_yaml
+from common.selection import ALL, Counts, choose_images, find_images, set_test_images_aside
 
 Values = dict[str, Any]  # of parameters, by key
 
@@ -122,7 +126,7 @@ def rounded(drawn: dict[str, Any], space: Space) -> dict[str, Any]:
 
 
 def read_space(path: Path, params: Values) -> Space:
-    """Read a space, and check each of its values against the limits of its parameter.
+    """Read a space, and check that a trial could run.
 
     Parameters
     ----------
@@ -134,7 +138,8 @@ def read_space(path: Path, params: Values) -> Space:
     Raises
     ------
     InputError
-        If it is no space, a line for each value that is not allowed.
+        If it is no space; a line for each value outside of the limits of its parameter; or why
+        no trial could run.
     """
     try:
         content = path.read_bytes()
@@ -203,16 +208,33 @@ def add_entry(space: Space, key: str, entry: object) -> list[Any]:
 
 
 def outside_of_limits(params: Values, space: Space, candidates: dict[str, list]) -> list[str]:
-    """Return a line for each value that a stage would refuse.
+    """Return a line for each value that a stage would refuse, or why no trial could run.
 
     The stages are asked in a process of their own: they import TensorFlow, which would stay in
     memory for as long as the search runs.
     """
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(refused, params | space.fixed, candidates).result()
+        # The process inherits that Ctrl-C, which is for the one that waits, is kept from it.
+        kept = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        answer = pool.submit(refused, params | space.fixed, candidates)
+        signal.pthread_sigmask(signal.SIG_SETMASK, kept)
+        return answer.result()
 
 
 def refused(params: Values, candidates: dict[str, list]) -> list[str]:
+    """Return why the stages would refuse a candidate of a parameter, or else every trial."""
+    return refused_values(params, candidates) or [
+        *refused_networks(params, candidates),
+        *refused_images(params),
+    ]
+
+
+def own_params(model: type[StageParams], params: Values) -> Values:
+    """Return the parameters that a stage reads."""
+    return {name: params[name] for name in model.model_fields if name in params}
+
+
+def refused_values(params: Values, candidates: dict[str, list]) -> list[str]:
     """Try each candidate of each parameter in the classes by which the stages read params.yaml."""
     from stages.define import DefineParams
     from stages.evaluate import EvaluateParams
@@ -225,8 +247,7 @@ def refused(params: Values, candidates: dict[str, list]) -> list[str]:
         for value, model in itertools.product(values, classes):
             if key not in model.model_fields:
                 continue
-            own = {name: params[name] for name in model.model_fields if name in params}
-            own[key] = value
+            own = own_params(model, params) | {key: value}
             try:
                 model.model_validate(own)
             except ValidationError as error:
@@ -235,3 +256,41 @@ def refused(params: Values, candidates: dict[str, list]) -> list[str]:
                 own_problems = [problem for problem in error.errors() if problem["loc"]]
                 lines += [describe(model, own, problem) for problem in own_problems]
     return list(dict.fromkeys(lines))
+
+
+def refused_networks(params: Values, candidates: dict[str, list]) -> list[str]:
+    """Return why `define` would refuse the network of every trial; nothing if it takes one."""
+    from stages.define import DefineParams
+
+    searched = {key: v for key, v in candidates.items() if key in DefineParams.model_fields}
+    lines: list[str] = []
+    for values in itertools.product(*searched.values()):
+        own = own_params(DefineParams, params) | dict(zip(searched, values, strict=True))
+        try:
+            DefineParams.model_validate(own)
+        except ValidationError as error:
+            lines = [describe(DefineParams, own, error.errors()[0])]
+        else:
+            return []
+    return lines
+
+
+def refused_images(params: Values) -> list[str]:
+    """Return why `load` would refuse the images of all trials, which are the same."""
+    from stages.load import LoadParams
+
+    load = LoadParams.model_validate(own_params(LoadParams, params))
+    path = Path(load.dataset)
+    if not path.exists():  # a trial may find it in DVC's cache
+        return []
+    wanted = Counts(load.train_images, load.validation_images, load.test_images)
+    try:
+        with redirect_stdout(None):  # what is left out, each trial says
+            dataset = open_dataset(path)
+            _, groups = find_images(dataset, load.classes)
+        if ALL in groups:
+            groups = set_test_images_aside(dataset, groups[ALL])
+        choose_images(groups, wanted, load.data_seed)
+    except InputError as error:
+        return [str(error).removeprefix(f"{PARAMS}: ")]
+    return []

@@ -26,7 +26,8 @@ from dvc.utils.hydra import apply_overrides
 
 from common.console import InputError
 from common.params import PARAMS
-from review.revision import EXPERIMENTS, Revision, experiments, folder_environment, git
+from review.git import folder_environment, git, successful_git
+from review.revision import EXPERIMENTS, Revision, experiments
 from runs.commands import brought_along
 from runs.workers import machine_of_job
 from search.results import CURVE, State
@@ -313,18 +314,6 @@ class Runner:
 def experiment_named(name: str) -> bool:
     """Return whether there is an experiment of this name."""
     return any(name == experiment for experiment, _, _ in experiments())
-
-
-def successful_git(*arguments: str, folder: Path | None = None) -> None:
-    """Run git; it must succeed.
-
-    Raises
-    ------
-    InputError
-        If it fails.
-    """
-    if git(*arguments, folder=folder) is None:
-        raise InputError(f"`git {' '.join(arguments)}` failed; is the disk full?")
 
 
 def identity(key: str) -> str:

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from common.console import InputError
-from search.best import check_recipe, choose, read_measure, recipe_of
+from search.choosing import check_recipe, choose, read_measure, recipe_of
 from search.results import read_results
 from tests.experiments import Experiment, start_repository, trial, write_experiments
 from tests.helpers import DEFAULTS, command, dvc, git, stages_run
@@ -81,7 +81,7 @@ def test_the_name_of_a_metric_tells_which_end_is_better(metric: str, more: bool)
 def test_a_recipe_overwrites_none_and_is_a_file_of_recipes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("search.best.FOLDER", tmp_path)
+    monkeypatch.setattr("search.choosing.FOLDER", tmp_path)
     (tmp_path / "fast.yaml").write_text("epochs: 2\n")
     params = DEFAULTS | {"seed": 7, "evaluate_on": "validation", "epochs": 9}
     assert recipe_of(DEFAULTS, params) == {"epochs": 9, "test_images": None}

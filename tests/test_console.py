@@ -1,6 +1,11 @@
-"""Ctrl-C at any moment, and standard streams that are closed, full or know ASCII alone."""
+"""Ctrl-C at any moment, programs in the wrong place, and odd standard streams.
 
+Streams may be closed, full or know ASCII alone.
+"""
+
+import ast
 import os
+import runpy
 import shutil
 import signal
 import subprocess
@@ -12,6 +17,9 @@ from pathlib import Path
 import pytest
 
 from common.splits import CLASSES, write_classes
+from review.git import folder_environment
+from runs.recipe import RECIPES
+from tests.experiments import start_repository
 from tests.helpers import (
     ENVIRONMENT,
     ROOT,
@@ -24,6 +32,27 @@ from tests.helpers import (
     yaml,
 )
 
+PROGRAMS = {
+    name.removesuffix(".py").removesuffix("/__main__").replace("/", "."): ROOT / name
+    for name in git(ROOT, "ls-files", "--cached", "--others", "--exclude-standard").splitlines()
+    if name.endswith(".py") and (ROOT / name).exists()
+    if '\nif __name__ == "__main__":\n' in (ROOT / name).read_text(encoding="utf-8")
+}
+SEARCH = [
+    f"--{key}={value}"
+    for key, value in {
+        **{"space": "spaces/default.yaml", "trials": 1, "name": "", "seeds": 1, "fresh": 0},
+        **{"jobs": 1, "metric": "accuracy", "sampler": "tpe", "storage": ""},
+    }.items()
+]
+ARGUMENTS = {  # with which those of a program can be used that needs some
+    "runs.queue": ["1"],
+    "runs.recipe": [RECIPES[0], "42"],
+    "runs.seeds": ["2"],
+    "runs.workers": ["1", "1"],
+    "search": SEARCH,
+}
+PLACES = ("an empty folder", "a folder of Git alone", "no Git", "settings that Git cannot read")
 IMPORTABLE = ENVIRONMENT | {"PYTHONPATH": str(ROOT)}
 
 
@@ -50,7 +79,10 @@ def start(arguments: Iterable[str], folder: Path, **environment: str) -> subproc
         ("train", ["-m", "stages.train"], {"stages": 0, "numpy": 0, "pydantic": 0.5}),
         ("evaluate", ["-m", "stages.evaluate"], {"pandas": 0, "sklearn": 0}),
         ("review", ["-m", "review"], {"review": 0, "vl_convert": 0}),
-        ("seeds", ["-m", "runs.seeds"], {"runs": 0, "numpy": 0}),
+        ("seeds", ["-m", "runs.seeds", "2"], {"runs": 0, "pandas": 0}),
+        ("search", ["-m", "search", *SEARCH], {"search": 0, "optuna": 0}),
+        ("best", ["-m", "search.best"], {"search": 0, "pandas": 0}),
+        ("board", ["-m", "board"], {"board": 0, "optuna": 0}),
         ("results", ["-m", "runs.results"], {"runs": 0, "dvc.api": 0}),  # make new leaves this out
         ("recipe", ["-m", "runs.recipe", "fast", "42"], {"runs": 0, "pydantic": 0}),
         ("predict", ["-m", "inference.predict", "a.png"], {"inference": 0, "onnxruntime": 0}),
@@ -61,6 +93,8 @@ def start(arguments: Iterable[str], folder: Path, **environment: str) -> subproc
 def test_ctrl_c_while_a_program_imports_is_one_line(
     workspace: Path, name: str, program: list[str], moments: dict[str, float]
 ) -> None:
+    start_repository(workspace)  # some import the rest only where they can work
+    (workspace / ".dvc").mkdir()
     before = contents(workspace)
     for module, seconds in moments.items():
         # Python says when it has imported a module.
@@ -74,6 +108,56 @@ def test_ctrl_c_while_a_program_imports_is_one_line(
         said = [line for line in errors.splitlines() if not line.startswith("import time:")]
         assert (process.returncode, said) == (130, [f"{name}: interrupted"]), module
     assert contents(workspace) == before
+
+
+@pytest.mark.parametrize("program", sorted(PROGRAMS.keys() - {"common.restore"}))
+def test_every_program_imports_first_what_hears_ctrl_c(program: str) -> None:
+    package = (PROGRAMS[program].parent / "__init__.py").read_text(encoding="utf-8")
+    _, first, *_ = ast.parse(package).body  # after the docstring
+    assert ast.unparse(first) == "from common import startup"
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments", "place"),
+    [
+        (program, arguments, place)
+        for program in sorted(PROGRAMS)
+        if program.startswith(("board", "review", "runs", "search", "common.restore"))
+        and program != "runs.results"  # make new leaves this out
+        for arguments, places in (
+            (ARGUMENTS.get(program, []), PLACES),
+            ([], ("an empty folder",) if program in ARGUMENTS else ()),
+            (["--wrong"], ("an empty folder",)),
+        )
+        for place in places
+    ],
+)
+def test_a_program_that_cannot_work_here_says_so_in_its_last_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    program: str,
+    arguments: list[str],
+    place: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if place != "an empty folder":
+        write_params(tmp_path)
+        start_repository(tmp_path)
+    if place == "no Git":
+        monkeypatch.setenv("PATH", str(tmp_path))
+    elif place == "settings that Git cannot read":
+        (tmp_path / "settings").write_text("[user\n")
+        monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "settings"))
+    folder_environment.cache_clear()
+    monkeypatch.setattr(sys, "argv", [program, *arguments])
+    monkeypatch.delitem(sys.modules, program, raising=False)
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module(program, run_name="__main__")
+    folder_environment.cache_clear()
+    assert end.value.code
+    said = capfd.readouterr().err or str(end.value.code)
+    assert "error: " in said.splitlines()[-1]
 
 
 def test_ctrl_c_while_load_starts_a_process_is_not_lost(workspace: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import ROOT, STAGES, git, yaml
+from tests.helpers import ROOT, STAGES, git
 
 MAY_IMPORT = {
     "stages": {"common"},
@@ -67,13 +67,3 @@ def test_stages_holds_the_stages_and_nothing_else() -> None:
 @pytest.mark.parametrize("name", sorted(STAGE_FILES))
 def test_a_stage_is_read_in_one_sitting(name: str) -> None:
     assert len((ROOT / name).read_text(encoding="utf-8").splitlines()) <= STAGE_LINES
-
-
-def test_the_export_declares_the_modules_that_it_imports() -> None:
-    export = yaml.load(ROOT / "inference/dvc.yaml")["stages"]["export"]
-    found, todo = {"inference/__init__.py"}, {"inference/export.py", "common/startup.py"}
-    while todo:
-        found |= todo
-        modules = {module for name in todo for module in imported_modules(name)}
-        todo = {f"{module.replace('.', '/')}.py" for module in modules} & set(FILES) - found
-    assert {dep for dep in export["deps"] if dep.endswith(".py")} == found

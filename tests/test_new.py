@@ -18,6 +18,7 @@ from common.console import InputError
 from common.datasets import open_dataset
 from scaffold import new
 from scaffold.proposal import propose
+from search.space import refused_images
 from tests.helpers import (
     ENVIRONMENT,
     ROOT,
@@ -48,16 +49,24 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_a_new_repository_is_theirs_and_runs(original: Path, dataset: Path, tmp_path: Path) -> None:
+def test_a_new_repository_is_theirs_and_runs(
+    original: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with (original / "LICENSE").open("a") as file:
         file.write("not committed\n")
+    (tmp_path / "ignored everywhere").write_text("docs/\n")
+    ignoring = {"COUNT": "1", "KEY_0": "core.excludesFile"}
+    ignoring["VALUE_0"] = str(tmp_path / "ignored everywhere")
+    for key, value in ignoring.items():
+        monkeypatch.setitem(ENVIRONMENT, f"GIT_CONFIG_{key}", value)
     theirs = tmp_path / "it's theirs"
     said = command(original, *MAKE, "new", f"DIR={theirs}", f"DATASET={dataset}")
     assert "new: the code is that of the last commit; your changes since are not in it\n" in said
     assert "new: 1,797 images in 10 classes, with test/ set apart\n" in said
     assert "new: color_mode: grayscale, because 0 of the 1,797 images show colours\n" in said
-    assert [path.name for path in tmp_path.iterdir()] == [theirs.name]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ignored everywhere", theirs.name]
 
+    assert "docs/design.md" in git(theirs, "ls-files").splitlines()
     assert git(theirs, "log", "--format=%an: %s") == "test: Begin with 1,797 images in 10 classes\n"
     assert git(theirs, "status", "--short") == ""
     assert "not committed" not in (theirs / "LICENSE").read_text()
@@ -76,6 +85,11 @@ def test_a_new_repository_is_theirs_and_runs(original: Path, dataset: Path, tmp_
         "validation_images": 134,
         "test_images": None,
     }
+
+    monkeypatch.chdir(theirs)
+    space = yaml.load(theirs / "spaces/default.yaml")
+    fixed = {key: entry[0] for key, entry in space.items() if len(entry) == 1}
+    assert refused_images(yaml.load(theirs / "params.yaml") | fixed) == []
 
     assert stages_run(dvc(theirs, "repro")) == ["load", "define", "train", "evaluate"]
     commit(theirs, "My baseline")
@@ -183,6 +197,15 @@ def test_without_a_name_for_git_nothing_is_made(
     said = command(ROOT, *MAKE, "new", *words, fails=True)
     assert said.startswith("new: error: Git does not know who you are, as the author of the first")
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
+
+
+def test_a_git_that_fails_is_named_with_its_reason(tmp_path: Path) -> None:
+    new.run_in(tmp_path, "git", "init", "--quiet")
+    signing = ("-c", "commit.gpgsign=true", "-c", "gpg.program=false")
+    identity = ("-c", "user.name=A", "-c", "user.email=a@example.com")
+    message = r"^nothing is made, as this failed there: git .* commit .*: error: gpg failed to sign"
+    with pytest.raises(InputError, match=message):
+        new.run_in(tmp_path, *new.GIT, *signing, *identity, "commit", "--allow-empty", "-m", "A")
 
 
 @pytest.mark.slow

@@ -15,11 +15,23 @@ import yaml
 from common.console import InputError
 from common.processors import usable_processors
 from runs.commands import brought_along, whole_number
-from runs.recipe import read_recipe
+from runs.recipe import RECIPES, read_recipe
+from tests.experiments import start_repository
 from tests.forks import reproduce
-from tests.helpers import ENVIRONMENT, command, commit, dvc, git
+from tests.helpers import ENVIRONMENT, ROOT, command, commit, dvc, git, write_params
 
 MAKE = ("make", "--no-print-directory", "--assume-old", ".venv/installed")
+SLOW = ("dvc", "numpy", "optuna", "pandas", "tensorflow")
+# Runs a program, and says which slow packages it has imported by then.
+RUN_AND_TELL = f"""
+import runpy, sys
+del sys.argv[0]
+try:
+    runpy.run_module(sys.argv[0], run_name="__main__")
+finally:
+    print([name for name in {SLOW} if name in sys.modules])
+"""
+SEARCHED = ["space", "trials", "name", "seeds", "fresh", "jobs", "metric", "sampler", "storage"]
 
 
 def make(folder: Path, *words: str, fails: bool = False) -> str:
@@ -156,10 +168,61 @@ def test_a_recipe_that_is_no_mapping_is_one_line(
         read_recipe("mine")
 
 
-@pytest.mark.parametrize("dataset", ["../images", "nowhere/in/git/images.zip"])
-def test_a_data_set_that_an_experiment_would_not_find_is_one_line(dataset: str) -> None:
-    with pytest.raises(InputError, match=r"^dataset is .*; give its absolute path, or `dvc add`"):
+@pytest.mark.parametrize(
+    ("dataset", "said"),
+    [
+        ("../images", "; give its absolute path, or `dvc add`"),
+        ("nowhere/in/git/images.zip", "; give its absolute path, or `dvc add`"),
+        ("nowhere.zip", "which does not exist$"),
+        ("/nowhere/images.zip", "which does not exist$"),
+    ],
+)
+def test_a_data_set_that_an_experiment_would_not_find_is_one_line(dataset: str, said: str) -> None:
+    with pytest.raises(InputError, match=rf"^dataset is '{dataset}', .*{said}"):
         brought_along(dataset)
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments", "said"),
+    [
+        (
+            "seeds",
+            ["runs.seeds", "2"],
+            "the working tree differs from HEAD in dvc.yaml, params.yaml;",
+        ),
+        ("best", ["search.best"], "the working tree differs from HEAD in dvc.yaml, params.yaml;"),
+        (
+            "search",
+            ["search", *(f"--{name}=1" for name in SEARCHED)],
+            "the working tree differs from HEAD in dvc.yaml, params.yaml;",
+        ),
+        (
+            "recipe",
+            ["runs.recipe", RECIPES[0], "42"],
+            "params.yaml differs from the committed one in",
+        ),
+    ],
+)
+def test_what_differs_from_the_commit_is_named_before_what_takes_seconds_is_imported(
+    tmp_path: Path, program: str, arguments: list[str], said: str
+) -> None:
+    write_params(tmp_path)
+    start_repository(tmp_path)
+    (tmp_path / ".dvc").mkdir()
+    write_params(tmp_path, epochs=77)
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    git(tmp_path, "add", "dvc.yaml")  # as DVC does with what it writes
+    (tmp_path / "not of Git").touch()
+    done = subprocess.run(
+        [sys.executable, "-c", RUN_AND_TELL, *arguments],
+        cwd=tmp_path,
+        env=ENVIRONMENT | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (1, "[]\n")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"{program}: error: {said}")
 
 
 def processes(folder: Path) -> list[psutil.Process]:

@@ -83,6 +83,25 @@ def test_values_outside_of_the_limits_of_their_parameters_are_a_line_each(tmp_pa
     assert sorted(keys) == ["dropout", "epochs", "optimizer"]
 
 
+@pytest.mark.slow
+def test_a_space_with_which_no_trial_could_run_is_said_before_the_first(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(10):
+            (tmp_path / "images" / name / f"{number}.png").touch()
+    params = COMMITTED | {"dataset": str(tmp_path / "images"), "validation_images": 2}
+    params |= {"train_images": None, "test_images": None, "image_size": 16}
+    text = "validation_images: [10000]\nconv_filters: [[8, 8, 8], [8, 8, 8, 8]]\n"
+    with pytest.raises(InputError) as error:
+        read_space(space_file(tmp_path, text), params)
+    network, images = str(error.value).splitlines()
+    assert "space.yaml: conv_filters is [8, 8, 8, 8]; its item 3, with kernel_size 3" in network
+    assert "space.yaml: validation_images is 10000, but train/ has 16; " in images
+    assert images.endswith(
+        "; validation_images: 1, train_images: null and test_images: null would fit"
+    )
+
+
 def run_study(study: Study, trials: int) -> dict[int, Ended]:
     """Let a study propose; the accuracy is the better, the nearer the rate is to 0.003."""
     ended = {}
@@ -147,6 +166,17 @@ def test_a_search_does_not_go_on_with_other_settings(
     del study
     with pytest.raises(InputError, match=r"begun with another metric and another dvc\.lock: go on"):
         Study("one", settings_of(path, metric="loss", pipeline={"dvc.lock": "2"}), space, 1, "")
+
+
+def test_few_images_of_which_nearly_all_are_newly_right_are_compared() -> None:
+    default = np.zeros((5, 12), bool)
+    winner = np.ones((5, 12), bool)
+    default[:, 0] = True  # what one does that gives all images one class
+    result = beyond_luck(default, winner, 2)
+    assert result.verdict == "an improvement" and 0 < result.p_value < 1e-9
+    one = beyond_luck(default[:, 1:2], winner[:, 1:2], 2)
+    assert one.verdict == "no test can tell it from noise"
+    assert "no test can tell it from luck" in sentence(1, {}, {"finished": 2}, one, 5)
 
 
 @pytest.mark.parametrize(
