@@ -18,12 +18,13 @@ from board.scores import Section, interval_of_metrics, sections_of
 from common.outputs import replacing
 from review.rendering import TEMPLATES as REVIEW_TEMPLATES
 from review.rendering import one_line
+from review.revision import NO_SETTING
 from review.significance import probability
 from search.results import Result, differing
 
 PAGE = Path("board/board.html")
 TEMPLATES = Path(__file__).parent / "templates"
-NOT_COMPARED = ("seed", "evaluate_on")  # rows are of several seeds, sections of one of the two
+NOT_COMPARED = (*NO_SETTING, "evaluate_on")  # rows are of several seeds, sections of one of the two
 
 
 def write_page(results: list[Result]) -> None:

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from review.history import holm
+from review.predictions import PREDICTIONS, PREDICTIONS_FILE, fault_of
 from review.seeds import over_seeds_and_images
 from review.significance import LEVEL, paired
 from search.results import Result, Split, read_objects, settings_of
 
-PREDICTIONS = "plots/predictions.csv"
 FRESH = ("winner", "default")  # roles of what a search ran again with fresh seeds, at its end
 Interval = tuple[float, float]
 Key = tuple[Split | Literal[""], str]  # of a section: the split and the images
@@ -124,19 +124,17 @@ class Section:
 
 def read_scored(results: list[Result]) -> list[Scored | None]:
     """Return which images each result got right; None where the predictions cannot be read."""
-    names = (f"{result.commit}:./{PREDICTIONS}" for result in results)
+    names = (f"{result.commit}:./{PREDICTIONS_FILE}" for result in results)
     return [scored_of(found.content) for found in read_objects(names)]
 
 
 def scored_of(content: bytes) -> Scored | None:
-    """Return which images a table of predictions got right; None if it is no such table."""
-    columns = ["image", "actual", "predicted"]
+    """Return which images a table of predictions got right; None if no run can have written it."""
     with suppress(ValueError):
-        table = pd.read_csv(
-            io.BytesIO(content), dtype=str, keep_default_na=False, usecols=columns, engine="c"
-        )
-        table = table.sort_values("image", kind="stable")
-        if not table.empty and not table["image"].duplicated().any():
+        table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False, engine="c")
+        is_whole = not table.empty and set(PREDICTIONS) <= set(table.columns)
+        if is_whole and fault_of(table) is None:
+            table = table.sort_values("image", kind="stable")
             named = "\n".join(table["image"]) + "\n\n" + "\n".join(table["actual"])
             digest = hashlib.sha256(named.encode(errors="replace")).hexdigest()
             return Scored(digest, (table["actual"] == table["predicted"]).to_numpy())

@@ -16,10 +16,11 @@ import numpy as np
 from scipy.cluster.hierarchy import DisjointSet
 
 from common.console import InputError
+from review.predictions import PREDICTIONS, PREDICTIONS_FILE
 from review.revision import EXPERIMENTS, Revision, Stages, git, unnamed
 from review.significance import paired, right_before_and_after, same_images
 
-FILES = ("dvc.lock", "plots/predictions.csv")
+FILES = ("dvc.lock", PREDICTIONS_FILE)
 PREPARED = "data/prepared/"
 EVERYWHERE = (  # the experiments are those of `review.revision.experiments`
     "--branches",
@@ -211,11 +212,12 @@ def results_on(images: str, before: Revision, after: Revision) -> Iterator[Resul
 
 def hash_of_classes(commit: str) -> str:
     """Return a hash of the classes that were predicted; of the commit if nobody can read them."""
-    revision = Revision(commit[:7], commit)  # not kept: hundreds of tables would fill the memory
-    if revision.predictions is None:
-        return revision.commit
+    # What no run writes is a try all the same. It is not kept: hundreds would fill the memory.
+    table = Revision(commit[:7], commit).table(PREDICTIONS_FILE, PREDICTIONS)
+    if table is None or table.empty:
+        return commit
     # The same prepared images are in the same order.
-    names = revision.predictions[["image", "predicted"]].to_numpy().ravel()
+    names = table[["image", "predicted"]].astype(str).to_numpy().ravel()
     return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
 
@@ -256,7 +258,10 @@ def alike(setting: list[Result], seed: int | None) -> Revision:
 
 def p_value_against(before: Revision, other: Revision) -> float:
     """Return the p value of the exact McNemar test of two revisions; NaN if there is none."""
-    if before.predictions is None or other.predictions is None:
-        return math.nan
-    matched = same_images(before.predictions, other.predictions)
-    return math.nan if matched is None else paired(*right_before_and_after(matched)).p_value
+    # Nobody asked for a setting of which the predictions cannot be read.
+    with suppress(InputError):
+        if before.predictions is not None and other.predictions is not None:
+            matched = same_images(before.predictions, other.predictions)
+            if matched is not None:
+                return paired(*right_before_and_after(matched)).p_value
+    return math.nan

@@ -10,6 +10,7 @@ import pandas as pd
 from common.console import InputError
 from review import bootstrap, history, pictures, significance, tables
 from review.current import Check, check_tag
+from review.repeats import one_setting_sentence, spread_sentence, what_differs
 from review.revision import Revision, accuracies_of, clone
 from review.seeds import over_seeds_and_images, right_by_seed
 from review.sentences import (
@@ -52,7 +53,7 @@ class Headline:
     Attributes
     ----------
     verdict : str
-        A sentence on the test accuracy.
+        A sentence on the test accuracy. Of two results of one setting it is no verdict.
     verdict_over_seeds : str
         One on its mean over several seeds; "" if a side has one seed alone.
     warnings : list of str
@@ -167,11 +168,12 @@ class Report:
 
 
 def compare(before: Revision, after: Revision) -> Report:
-    """Compare two revisions."""
-    standing = history.standing(before, after)
+    """Compare two revisions; of two results of one setting, there is no verdict."""
+    repeat = what_differs(before, after)
+    standing = None if repeat else history.standing(before, after)
     scores = compare_scores(before, after, standing)
     seeds = before.seeds(), after.seeds()
-    over_seeds = compare_seeds(*seeds, standing)
+    over_seeds = None if repeat else compare_seeds(*seeds, standing)
     accuracies = [
         SeedAccuracies(side, accuracies_of(revisions))
         for side, revisions in zip(("before", "after"), seeds, strict=True)
@@ -182,13 +184,15 @@ def compare(before: Revision, after: Revision) -> Report:
             before=before,
             after=after,
             headline=Headline(
-                verdict=verdict_of(scores, standing),
-                verdict_over_seeds=verdict_over_seeds(over_seeds, accuracies, standing),
+                verdict=verdict_of(scores, standing, repeat),
+                verdict_over_seeds=spread_sentence(seeds[1])
+                if repeat
+                else verdict_over_seeds(over_seeds, accuracies, standing),
                 warnings=warnings_of(before, after, scores, checks),
-                is_regression=is_regression(scores, over_seeds),
+                is_regression=not repeat and is_regression(scores, over_seeds),
             ),
             changes=changes(before, after, folder),
-            metrics=metrics(folder, scores, accuracies),
+            metrics=metrics(folder, scores, accuracies, is_repeat=bool(repeat)),
             classes=classes(before, after, scores),
             charts=charts(before, after, folder),
             images=images(scores),
@@ -253,11 +257,14 @@ def common_split(before: Revision, after: Revision) -> str:
     return before.split if before.split == after.split else ""
 
 
-def verdict_of(scores: Scores | None, standing: history.Standing | None) -> str:
+def verdict_of(scores: Scores | None, standing: history.Standing | None, repeat: str | None) -> str:
     """Return the sentence on the test accuracy."""
     if scores is None:
         return "The accuracies cannot be compared: see the warnings."
-    return verdict_sentence(scores.comparison, len(scores.before), len(scores.after), standing)
+    counts = len(scores.before), len(scores.after)
+    if repeat:
+        return one_setting_sentence(repeat, scores.comparison, *counts)
+    return verdict_sentence(scores.comparison, *counts, standing)
 
 
 def verdict_over_seeds(
@@ -306,13 +313,20 @@ def changes(before: Revision, after: Revision, folder: Path) -> Changes:
     return Changes(tables.changed_parameters(folder), tables.changed_stages(before, after))
 
 
-def metrics(folder: Path, scores: Scores | None, seeds: list[SeedAccuracies]) -> Metrics:
-    """Return the metrics, and the accuracies by seed if a side has several."""
+def metrics(
+    folder: Path, scores: Scores | None, seeds: list[SeedAccuracies], is_repeat: bool
+) -> Metrics:
+    """Return the metrics, and the accuracies by seed if a side has several.
+
+    No test is asked about two results of one setting.
+    """
     several = any(len(side.by_seed) > 1 for side in seeds)
     comparison, resampled = None, []
-    if scores is not None:
+    if scores is not None and not is_repeat:
         comparison, resampled = scores.comparison, scores.resampled
     rows = tables.metrics(folder, comparison, resampled)
+    if is_repeat:
+        rows = [replace(row, significance=row.significance and "one setting: luck") for row in rows]
     return Metrics(rows, resampled, seeds if several else [])
 
 

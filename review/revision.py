@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -19,11 +20,17 @@ from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from common.console import InputError
 from common.params import parse_yaml
 from review.git import folder_environment, git, successful_git
+from review.predictions import PREDICTIONS, PREDICTIONS_FILE, fault_of
 
 EXPERIMENTS = "refs/exps"
 SEED = "seed"
+THREADS = "threads"
+NO_SETTING = (SEED, THREADS)  # the luck of a training, and its machine
 PROVENANCE = "metrics/provenance.json"
-PREDICTIONS = ["image", "actual", "predicted", "confidence"]
+# Where else than among the experiments a name may stand. Git takes the first that there is.
+KINDS = {"branch": "refs/heads", "tag": "refs/tags", "branch of a remote": "refs/remotes"}
+HASH = re.compile(r"[0-9a-f]{4,39}")  # the beginning of one: Git takes no less than four digits
+GITS_OWN = re.compile(r"HEAD|[0-9a-f]{40}")
 Stages = dict[str, dict[str, Any]]  # of dvc.lock, by name: ``cmd``, ``deps``, ``params``, ``outs``
 
 
@@ -124,27 +131,45 @@ class Revision:
 
     @cached_property
     def predictions(self) -> pd.DataFrame | None:
-        """A row for each test image, with the columns `PREDICTIONS`; None if there is no row."""
-        table = self.table("plots/predictions.csv", PREDICTIONS)
-        return None if table is None or table.empty else table
+        """A row for each test image, with the columns `PREDICTIONS`; None if there is no row.
+
+        Raises
+        ------
+        InputError
+            If a cell holds what no run writes.
+        """
+        table = self.table(PREDICTIONS_FILE, PREDICTIONS)
+        if table is None or table.empty:
+            return None
+        fault = fault_of(table)
+        if fault:
+            raise InputError(f"{PREDICTIONS_FILE} of {self.name}: {fault}")
+        return table
 
     @cached_property
     def seed(self) -> int | None:
         """The seed that its results were made with, or None if dvc.lock has none."""
-        for stage in self.stages.values():
-            for values in stage.get("params", {}).values():
-                if isinstance(values.get(SEED), int):
-                    return values[SEED]
-        return None
+        seed = self.parameter(SEED)
+        return seed if isinstance(seed, int) else None
+
+    def parameter(self, name: str) -> object:
+        """Return the value of a parameter that its results were made with, by dvc.lock."""
+        files = (stage.get("params", {}).values() for stage in self.stages.values())
+        return next((values[name] for of in files for values in of if name in values), None)
 
     @cached_property
     def setting(self) -> Stages:
-        """Everything that its results come from, except the seed.
+        """Everything that its results come from, except the seed and the number of threads.
 
         That is the command, the code, the data and the parameters of each stage. What another
         stage has made is left out, because the seed changes it.
         """
+        return self.setting_but()
+
+    def setting_but(self, *parameters: str) -> Stages:
+        """Return the `setting`, with further parameters left out."""
         made = {out["path"] for stage in self.stages.values() for out in stage.get("outs", [])}
+        left_out = (*NO_SETTING, *parameters)
         return {
             name: {
                 "cmd": stage.get("cmd"),
@@ -154,7 +179,7 @@ class Revision:
                     if dep["path"] not in made
                 },
                 "params": {
-                    path: {key: value for key, value in values.items() if key != SEED}
+                    path: {key: value for key, value in values.items() if key not in left_out}
                     for path, values in stage.get("params", {}).items()
                 },
             }
@@ -168,7 +193,7 @@ class Revision:
         return sorted(hashes, key=str)
 
     def seeds(self) -> dict[int, "Revision"]:
-        """Return the revisions that differ from this one in the seed alone, by seed.
+        """Return the revisions of the same setting, by seed.
 
         It looks at this revision, at all experiments and at their parents, and takes those
         that have the same `setting`.
@@ -210,22 +235,46 @@ def resolve(name: str) -> Revision:
     Raises
     ------
     InputError
-        If it is neither, or if several experiments have that name.
+        If it is neither, or if it stands for several commits: nobody then knows which one is
+        meant. HEAD and whole hashes are always Git's.
     """
     commit = commit_of(name)
-    if commit:
+    if commit and GITS_OWN.fullmatch(name):
         return Revision(name, commit)
-    commits = [commit for experiment, commit, _ in experiments() if experiment == name]
-    if len(commits) == 1:
-        return Revision(name, commits[0])
-    if commits:
+    meant = meanings(name)
+    commits = set(meant.values())
+    if not commits:
         raise InputError(
-            f"{name} is the name of {len(commits)} experiments; take one of their commits: "
-            + ", ".join(commit[:10] for commit in commits)
+            f"{name} is no revision of this repository; it must be a branch, tag, commit or "
+            "experiment"
         )
-    raise InputError(
-        f"{name} is no revision of this repository; it must be a branch, tag, commit or experiment"
-    )
+    if len(commits) > 1:
+        said = ", ".join(f"{what} {commit}" for what, commit in meant.items())
+        raise InputError(f"{name} has {len(commits)} meanings; give the hash of one: {said}")
+    return Revision(name, commits.pop())
+
+
+def meanings(name: str) -> dict[str, str]:
+    """Return the full hash of each commit that a name may stand for, by what it then is."""
+    meant: dict[str, str] = {}
+    for kind, folder in KINDS.items():
+        commit = commit_of(f"{folder}/{name}")
+        if commit:
+            meant[f"the {kind}"] = commit
+    if HASH.fullmatch(name):
+        printed = git("rev-parse", f"--disambiguate={name}") or b""
+        commits = [found for found in printed.decode().split() if commit_of(found) == found]
+        meant |= {f"the commit{number(at)}": found for at, found in enumerate(commits)}
+    found = commit_of(name)
+    if found and found not in meant.values():  # HEAD~1, a commit of a reflog, and what else it is
+        meant["the commit"] = found
+    own = [commit for experiment, commit, _ in experiments() if experiment == name]
+    return meant | {f"the experiment{number(at)}": commit for at, commit in enumerate(own)}
+
+
+def number(index: int) -> str:
+    """Write the number of a thing; nothing of the first, which often is the only one."""
+    return f" no. {index + 1}" if index else ""
 
 
 @contextmanager

@@ -4,8 +4,12 @@ import math
 
 from review.current import Check
 from review.history import Standing
-from review.revision import PREDICTIONS, PROVENANCE, Revision
+from review.predictions import PREDICTIONS
+from review.revision import PROVENANCE, Revision
 from review.significance import LEVEL, Comparison, PairedComparison, Verdict, probability
+
+NUMBERS = ("metrics/train.json", "metrics/evaluate.json")
+NOT_FINITE = ("nan", "inf", "infinity")  # as JSON and YAML write it, without sign and point
 
 PLAIN_VERDICT: dict[Verdict, str] = {
     "an improvement": "Better",
@@ -58,6 +62,14 @@ def p_values(comparison: Comparison, standing: Standing | None) -> str:
     return text
 
 
+def images_compared(comparison: Comparison, images_before: int, images_after: int) -> str:
+    """Write how many images changed, or that they are not the same."""
+    if not isinstance(comparison, PairedComparison):
+        return f"The images differ ({images_before:,} before, {images_after:,} after)"
+    noun = "image" if comparison.fixed == 1 else "images"
+    return f"{comparison.fixed} {noun} newly right, {comparison.broken} newly wrong"
+
+
 def verdict_sentence(
     comparison: Comparison,
     images_before: int,
@@ -86,11 +98,7 @@ def verdict_sentence(
 36 images newly right, 17 newly wrong; exact McNemar test, p = 0.013, and p = 0.038 corrected for \
 being the 4th setting scored on these images: an improvement.
     """
-    if isinstance(comparison, PairedComparison):
-        noun = "image" if comparison.fixed == 1 else "images"
-        images = f"{comparison.fixed} {noun} newly right, {comparison.broken} newly wrong"
-    else:
-        images = f"The images differ ({images_before:,} before, {images_after:,} after)"
+    images = images_compared(comparison, images_before, images_after)
     return (
         f"{PLAIN_VERDICT[comparison.verdict]}: {accuracies(comparison, digits=1)}. {images}; "
         f"{p_values(comparison, standing)}: {comparison.verdict}."
@@ -142,7 +150,12 @@ def warnings_about(revision: Revision, check: Check) -> list[str]:
     check : Check
         Whether its results belong to its code.
     """
-    warnings = []
+    warnings = [
+        f"{name} in {file} of {revision.name} is {value}, and no finite number."
+        for file in NUMBERS
+        for name, value in revision.mapping(file).items()
+        if str(value).strip("+-.").lower() in NOT_FINITE
+    ]
     if check.stages_to_run is None:
         warnings.append(f"DVC cannot read the pipeline of {revision.name}.")
     elif check.stages_to_run:
@@ -150,6 +163,10 @@ def warnings_about(revision: Revision, check: Check) -> list[str]:
             f"The committed dvc.lock of {revision.name} does not belong to its committed code "
             f"and parameters: DVC would run {', '.join(check.stages_to_run)}. Its numbers may be "
             "those of another experiment."
+        )
+    if check.unmade:
+        warnings.append(
+            f"Not every result of {revision.name} is made by a stage: {'; '.join(check.unmade)}."
         )
     if check.missing_results:
         warnings.append(

@@ -15,7 +15,7 @@ from common.console import InputError, deferring_interrupts, run_program
 from common.outputs import replacing
 from common.params import PARAMS
 from review.git import git
-from review.revision import SEED, resolve
+from review.revision import NO_SETTING, SEED, resolve
 from review.tables import BOUNDS, HIGHER_IS_BETTER, LOWER_IS_BETTER
 from runs.committed import check_lock, committed_params
 from runs.experiments import changed_params, check_identity, free_name
@@ -202,7 +202,7 @@ def print_choice(choice: Choice, results: list[Result], committed: Params, code:
 def recipe_of(committed: Params, params: Params) -> dict[str, object]:
     """Return the parameters of a recipe: as those there are, it is judged on all test images."""
     values = differing(committed, {**params, TEST_IMAGES: None})
-    return {key: value for key, value in values.items() if key not in (SEED, EVALUATE_ON)}
+    return {key: v for key, v in values.items() if key not in (*NO_SETTING, EVALUATE_ON)}
 
 
 def check_recipe(name: str, values: dict[str, object]) -> Path:
@@ -325,7 +325,8 @@ def apply_best(search: str, metric: str, recipe_name: str) -> None:
     check_lock(head)
     print_choice(choice, results, committed, code)
 
-    if not set(differing(committed, best.params)) - {SEED, EVALUATE_ON} and best.code == code:
+    others = set(differing(committed, best.params)) - {*NO_SETTING, EVALUATE_ON}
+    if not others and best.code == code:
         print("best: these are the committed settings: nothing is changed")
         return
 

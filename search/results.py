@@ -18,7 +18,7 @@ import pandas as pd
 from common.console import InputError
 from common.params import PARAMS, parse_yaml
 from review.git import folder_environment, git
-from review.revision import EXPERIMENTS, SEED
+from review.revision import EXPERIMENTS, NO_SETTING, SEED
 
 EVALUATE = "metrics/evaluate.json"
 METRICS = ("metrics/train.json", EVALUATE, "metrics/define.json")
@@ -261,13 +261,21 @@ def read_entry(entry: str) -> dict[str, object]:
 
 @lru_cache(10_000)
 def read_numbers(content: bytes) -> dict[str, float]:
-    """Return the numbers of a file of metrics, by key; none if it cannot be read."""
+    """Return the numbers of a file of metrics, by key; none if it cannot be read.
+
+    One that is not finite, or an accuracy that is none, counts as not there.
+    """
     with suppress(ValueError, RecursionError):
         values = json.loads(content)
         if isinstance(values, dict):
             numbers = {key: value for key, value in values.items() if type(value) in (int, float)}
-            return {key: value for key, value in numbers.items() if math.isfinite(value)}
+            return {key: value for key, value in numbers.items() if is_possible(key, value)}
     return {}
+
+
+def is_possible(key: str, value: float) -> bool:
+    """Whether a metric can have a value."""
+    return math.isfinite(value) and (0 <= value <= 1 or not key.endswith("_accuracy"))
 
 
 @lru_cache(10_000)
@@ -293,13 +301,13 @@ def differing(results: list[Result]) -> list[str]:
 
 
 def settings_of(results: list[Result]) -> list[list[Result]]:
-    """Put the results of each setting together: the same code and parameters, but for the seed.
+    """Put the results of each setting together: the same code and parameters, but for `NO_SETTING`.
 
     Wherever they come from: an experiment and the commit in which it was applied are of one.
     """
     settings: dict[tuple[str, str], list[Result]] = {}
     for result in results:
-        params = {key: value for key, value in result.params.items() if key != SEED}
+        params = {key: value for key, value in result.params.items() if key not in NO_SETTING}
         key = (result.code, repr(sorted(params.items())))
         settings.setdefault(key, []).append(result)
     return list(settings.values())

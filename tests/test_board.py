@@ -86,7 +86,7 @@ def test_what_cannot_be_read_is_missing_and_stops_nothing(empty: Path) -> None:
     broken = {
         "params.yaml": "epochs: [1,",
         "metrics/evaluate.json": "{",
-        "metrics/train.json": '{"validation_loss": NaN, "validation_accuracy": "high"}',
+        "metrics/train.json": '{"validation_loss": NaN, "validation_accuracy": 1.5}',
         "plots/training.csv": "epoch,\udcff\n1,2\n",
     }
     write_experiments(
@@ -96,7 +96,7 @@ def test_what_cannot_be_read_is_missing_and_stops_nothing(empty: Path) -> None:
     params, evaluate, train, curve = read_results()
     assert (params.params, params.accuracy) == ({}, 0.9)
     assert (evaluate.accuracy, evaluate.scored) == (None, "")
-    assert "validation_loss" not in train.metrics and train.accuracy == 0.9
+    assert (train.metrics.keys(), train.accuracy) == ({"test_loss", "test_accuracy", "errors"}, 0.9)
     assert curve.curve is None and curve.accuracy == 0.9
 
 
@@ -136,6 +136,12 @@ def test_runs_with_fresh_seeds_are_a_row_of_their_own(empty: Path) -> None:
     write_experiments(empty, [trial(3, 42, 0.99, dropout=0.2), again])
     (section,) = sections_of(read_results())
     assert [setting.accuracy for setting in section.settings] == [0.99, 0.91]
+
+
+def test_threads_are_no_setting(empty: Path) -> None:
+    write_experiments(empty, [trial(1, 42, 0.9), trial(2, 42, 0.97, threads=4)])
+    (section,) = sections_of(read_results())
+    assert [setting.accuracy for setting in section.settings] == [0.9]  # not the luckier one
 
 
 def test_hostile_names_are_texts(empty: Path) -> None:

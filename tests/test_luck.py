@@ -1,6 +1,8 @@
 """What the review takes for more than luck: its tests, asked where the truth is known."""
 
+import json
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,9 +14,12 @@ from bench import false_alarms
 from bench.false_alarms import BLOCKS, IMAGES, OWN_IMAGES, alarms, several_seeds
 from review.bootstrap import resample
 from review.history import Standing
+from review.repeats import NOTHING, what_differs
+from review.revision import Revision, resolve
 from review.seeds import over_seeds_and_images, right_by_seed
 from review.sentences import verdict_sentence
 from review.significance import Comparison
+from tests.helpers import git
 
 REPETITIONS = 300
 CERTAIN = stats.binom.ppf(0.9999, REPETITIONS, 0.05) / REPETITIONS  # more is more than 5%
@@ -144,3 +149,33 @@ def test_a_search_must_pay_and_a_regression_must_be_seen(after: float, said: str
     corrected = standing.corrected(0.02)
     comparison = Comparison(0.97, after, -1.0, 1.0, 0.02, "a test", corrected=corrected)
     assert verdict_sentence(comparison, 1000, 1000, standing).endswith(f"a test, {said}")
+
+
+def test_a_seed_a_machine_and_a_draw_are_no_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    git(tmp_path, "init", "--quiet")
+    (tmp_path / "metrics").mkdir()
+
+    def made(processor: str = "A", **changes: int) -> Revision:
+        params = {"seed": 42, "threads": 2, "data_seed": 42, "epochs": 5} | changes
+        stage = {"cmd": "train", "params": {"params.yaml": params}}
+        lock = {"schema": "2.0", "stages": {"train": stage}}
+        (tmp_path / "dvc.lock").write_text(json.dumps(lock))
+        (tmp_path / "metrics/provenance.json").write_text(json.dumps({"processor": processor}))
+        git(tmp_path, "add", "--all")
+        git(tmp_path, "commit", "--quiet", "--allow-empty", "--message", "made")
+        return resolve("HEAD")
+
+    base = made()
+    assert what_differs(base, made(seed=43)) == "seed (42 before, 43 after) alone differs"
+    assert what_differs(base, made(threads=4)) == "threads (2 before, 4 after) alone differs"
+    assert what_differs(base, made(data_seed=1)) == "data_seed (42 before, 1 after) alone differs"
+    assert what_differs(base, made("B")) == "the place where it was trained alone differs"
+    both = "seed (42 before, 43 after) and the place where it was trained differ"
+    assert what_differs(base, made("B", seed=43)) == both
+    assert what_differs(base, made()) == NOTHING
+    assert what_differs(base, made(seed=43, epochs=6)) is None
+    # A draw of the images is a try, on images of its own; a seed and a machine are not.
+    assert base.setting == made(seed=43, threads=4).setting != made(data_seed=1).setting

@@ -17,9 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from board.scores import scored_of
 from common.console import InputError
 from review.base import main_branch
+from review.current import unmade_results
 from review.history import standing
+from review.predictions import PREDICTIONS, fault_of
 from review.rendering import COMMENT_LIMIT, Limits, comment, render
 from review.report import compare, compare_scores
 from review.revision import resolve
@@ -265,11 +268,97 @@ def test_a_regression_fails_where_it_must(history: Path) -> None:
     assert "review: Worse: " in output and ": a regression.\n" in output
     assert "review: error: baseline is a regression, and FAIL_ON=regression forbids one\n" in output
     assert reports(history)[0].startswith("# Worse: ")  # what it fails for can be read
-    review(history, "better", "baseline")  # nobody asked it to fail
     output = command(history, *make[:-1], "FAIL_ON=worse $x", "BASE=better", fails=True)
     assert output.startswith(
         "review: error: FAIL_ON is worse $x; it must be regression, or nothing"
     )
+
+
+MADE = "{cmd: exec true, outs: [plots/predictions.csv: {cache: false}]}"
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "said"),
+    [
+        (f"stages: {{evaluate: {MADE}}}", None),
+        (f"stages: {{evaluate: {MADE.replace('/predictions.csv', '')}}}", None),
+        (f"stages: {{evaluate: {MADE[:-1]}, frozen: true}}}}", "evaluate is frozen in dvc.yaml"),
+        (f"stages: {{evaluate: {MADE.replace('.csv', '.tsv')}}}", "output plots/predictions.csv"),
+        ("stages: {}", "no stage of dvc.yaml has as its output plots/predictions.csv"),
+        (f"stages: {{evaluate: {MADE}}}\nmetrics: [own.json]", "has as its output own.json"),
+        (f"stages: {{evaluate: {MADE}}}\nplots: [own.json]", "has as its output own.json"),
+    ],
+)
+def test_every_result_is_made_by_a_stage_that_runs(
+    tmp_path: Path, pipeline: str, said: str | None
+) -> None:
+    for name in (".dvc/config", "own.json", "plots/predictions.csv", "other/dvc.yaml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "dvc.yaml").write_text(pipeline)
+    if pipeline == "stages: {}":  # a stage of another pipeline, which is not run
+        (tmp_path / "other/dvc.yaml").write_text(f"stages: {{evaluate: {MADE[:-1]}, wdir: ..}}}}")
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "add", "--all", "--force")
+    found = unmade_results(tmp_path)
+    assert (said in found[0]) if said else found == []
+
+
+def experiment(folder: Path, name: str, commit: str) -> None:
+    """Let a commit be an experiment of DVC."""
+    git(folder, "update-ref", f"refs/exps/{'a' * 2}/{'b' * 38}/{name}", commit)
+
+
+def test_a_name_of_several_meanings_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    git(tmp_path, "init", "--quiet", "--initial-branch=main")
+    for message in ("first", "second"):
+        git(tmp_path, "commit", "--quiet", "--allow-empty", "--message", message)
+    first, second = (git(tmp_path, "rev-parse", name).strip() for name in ("HEAD~1", "HEAD"))
+    for name in ("own", "main", "HEAD", "origin/x", "twice", first[:7], second):
+        experiment(tmp_path, name, first)
+    git(tmp_path, "branch", "twice", first)
+    git(tmp_path, "tag", "twice", second)
+    git(tmp_path, "update-ref", "refs/remotes/origin/x", second)
+    git(tmp_path, "tag", "v/1", first)
+    assert resolve("own").commit == resolve("v/1").commit == resolve(first[:7]).commit == first
+    assert resolve("HEAD").commit == resolve(second).commit == resolve(second[:8]).commit == second
+    experiment(tmp_path, second[:8], first)
+    for name, meanings in (
+        ("main", f"the branch {second}, the experiment {first}"),
+        ("origin/x", f"the branch of a remote {second}, the experiment {first}"),
+        ("twice", f"the branch {first}, the tag {second}, the experiment {first}"),
+        (second[:8], f"the commit {second}, the experiment {first}"),
+        ("main~1", None),
+    ):
+        if meanings is None:
+            assert resolve(name).commit == first
+            continue
+        with pytest.raises(InputError) as raised:
+            resolve(name)
+        assert str(raised.value) == (f"{name} has 2 meanings; give the hash of one: {meanings}")
+
+
+def test_a_seed_alone_is_no_verdict(history: Path) -> None:
+    lock = git(history, "show", "better:dvc.lock").replace(" seed: 42\n", " seed: 43\n")
+    params = git(history, "show", "better:params.yaml").replace("seed: 42\n", "seed: 43\n")
+    table = predictions(history, "better")
+    is_right = table.index[table["actual"] == table["predicted"]]
+    table.loc[is_right[:20], "predicted"] = "none of them"
+    files = {"dvc.lock": lock, "params.yaml": params}
+    changed(history, "seed", **files, **{"plots/predictions.csv": table.to_csv(index=False)})
+    output = review(history, "better", "seed", NO_REGRESSION)
+    assert output.startswith("review: One setting, no verdict: seed (42 before, 43 after) alone ")
+    assert (
+        "0 images newly right, 20 newly wrong. Between runs of one setting that is luck." in output
+    )
+    markdown, html = reports(history)
+    for text in (output, markdown, html):
+        assert "One setting, no verdict" in text
+        said = text.partition("<script")[0]
+        assert not re.search(r"a regression\.|McNemar test, p|bootstrap, p", said)
 
 
 @pytest.mark.slow
@@ -476,6 +565,32 @@ def test_files_of_another_form_are_reviewed(history: Path) -> None:
     changed(history, "odd", **{"plots/predictions.csv": ""})
     output = review(history, "odd", "better", fails=True)
     assert output == "review: error: plots/predictions.csv of odd cannot be read\n"
+    table = predictions(history, "better")
+    table.loc[6, "confidence"] = "inf"
+    changed(history, "odd", **{"plots/predictions.csv": table.to_csv(index=False)})
+    output = review(history, "better", "odd", fails=True)
+    said = "row 7, column confidence, is 'inf'; it must be a number from 0 to 1"
+    assert output == f"review: error: plots/predictions.csv of odd: {said}\n"
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        *(("confidence", value, "a number from 0 to 1") for value in ("nan", "", "-0.1", "1.1")),
+        *(("loss", value, "a finite number, 0 or more") for value in ("inf", "nan", "-1", "low")),
+        ("image", "a", "another image in each row"),
+        ("actual", "", "a name"),
+        ("predicted", "", "a name"),
+    ],
+)
+def test_a_cell_that_no_run_writes_is_named(column: str, value: str, said: str) -> None:
+    rows = [("a", "1", "1", "1.000000", "-0.000000"), ("b", "1", "2", "0.5", "16.118096")]
+    table = pd.DataFrame(rows, columns=[*PREDICTIONS, "loss"])
+    assert fault_of(table) is None
+    assert fault_of(table.drop(columns="loss")) is None  # older ones have none
+    table.loc[1, column] = value
+    assert fault_of(table) == f"row 2, column {column}, is {value!r}; it must be {said}"
+    assert scored_of(table.to_csv(index=False).encode()) is None  # the board does without it
 
 
 @pytest.mark.skipif(not shutil.which("chromedriver"), reason="no chromium-driver on this machine")

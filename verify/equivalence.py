@@ -11,6 +11,7 @@ from scipy import optimize, stats
 LEVEL = 0.90  # of the intervals: two one-sided tests at 5% each
 WIDEST = 0.02  # the margin where no seeds were run, and the widest that they can give
 ROUNDING = 0.02  # of a confidence that a processor computes: 0.000001, and 0.01 with bfloat16
+LOSS_ROUNDING = 0.25  # in nats: of two logits of 60, bfloat16 may round each by an eighth
 
 
 @dataclass(frozen=True)
@@ -174,4 +175,10 @@ def changed_images(matched: pd.DataFrame) -> int:
     before, after = matched["confidence_before"], matched["confidence_after"]
     other_class = matched["predicted_before"] != matched["predicted_after"]
     is_tie = np.maximum(before, after) < 0.5 + ROUNDING
-    return int((((before - after).abs() > ROUNDING) | (other_class & ~is_tie)).sum())
+    is_changed = ((before - after).abs() > ROUNDING) | (other_class & ~is_tie)
+    if "loss_before" in matched and "loss_after" in matched:
+        losses = matched["loss_before"], matched["loss_after"]
+        probabilities = [np.exp(-loss) for loss in losses]
+        is_changed |= (losses[0] - losses[1]).abs() > LOSS_ROUNDING
+        is_changed |= (probabilities[0] - probabilities[1]).abs() > ROUNDING
+    return int(is_changed.sum())

@@ -6,9 +6,10 @@ from typing import Literal
 
 import pandas as pd
 
+from review.predictions import PREDICTIONS_FILE
 from review.revision import PROVENANCE
 from review.significance import same_images
-from verify.committed import PREDICTIONS_FILE, calibration_error
+from verify.committed import calibration_error
 from verify.equivalence import (
     LEVEL,
     WIDEST,
@@ -113,6 +114,8 @@ class Findings:
 
     Attributes
     ----------
+    unmade : list of str
+        Why not every result is made by a stage that runs, from `review.current.unmade_results`.
     contradictions : list of str
         In what is committed, found without running anything.
     outputs : list of Output
@@ -127,16 +130,20 @@ class Findings:
     changed_images : int or None
         Images of which the committed model does not say here what is committed; None if the
         model cannot be had, or was not asked for.
+    mismatches : list of str
+        What is committed and comes from this code and data on no processor, from `verify.numbers`.
     obstacle : str
         Why it went no further; "" if it went to the end.
     """
 
+    unmade: list[str] = field(default_factory=list)
     contradictions: list[str] = field(default_factory=list)
     outputs: list[Output] = field(default_factory=list)
     provenance: dict[str, tuple[str, str]] | None = None
     packages: dict[str, tuple[str, str]] = field(default_factory=dict)
     equivalence: Equivalence | None = None
     changed_images: int | None = None
+    mismatches: list[str] = field(default_factory=list)
     obstacle: str = ""
 
     @property
@@ -166,12 +173,15 @@ class Findings:
 
     def verdict(self) -> tuple[Verdict, str]:
         """Return the verdict, and the reason in a sentence."""
-        if self.contradictions:
-            more = len(self.contradictions) - 1
-            others = f" (and {more} more)" if more else ""
+        if self.unmade:
             return (
                 "Not verified",
-                f"what is committed contradicts itself: {self.contradictions[0]}{others}",
+                f"not every result is made by a stage that runs: {first(self.unmade)}",
+            )
+        if self.contradictions:
+            return (
+                "Not verified",
+                f"what is committed contradicts itself: {first(self.contradictions)}",
             )
         if self.obstacle:
             return "Could not tell", self.obstacle
@@ -230,6 +240,8 @@ class Findings:
         for name, difference, margin in differences:
             if difference.is_outside(margin):
                 return "Not verified", f"the {name} is another one: {found.sentence}"
+        if self.mismatches:
+            return "Not verified", f"no processor makes these numbers: {first(self.mismatches)}"
         if not is_like:
             return "Could not tell", (
                 f"it may be of this seed or of another: {ranks}; so long a training forgets "
@@ -249,6 +261,12 @@ class Findings:
         return "Verified as equivalent", (
             f"the same bytes of {', '.join(same)}; {self.elsewhere}, and {found.sentence}"
         )
+
+
+def first(sentences: list[str]) -> str:
+    """Return the first of several sentences, and say how many more there are."""
+    more = f" (and {len(sentences) - 1} more)" if len(sentences) > 1 else ""
+    return f"{sentences[0]}{more}"
 
 
 def count(number: int, noun: str) -> str:

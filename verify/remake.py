@@ -62,11 +62,17 @@ class Workshop:
     def run(self, names: list[str]) -> Iterator[str]:
         """Run stages again, whether DVC thinks that they must or not; yield the lines they print.
 
+        Their outputs are removed before: DVC leaves what is marked `persist`.
+
         Raises
         ------
         CannotTellError
             If one fails.
         """
+        with in_folder(self.folder) as repo:
+            for name in names:
+                for out in repo.stage.load_one(name=name).outs:
+                    remove(Path(out.fs_path))
         command = ("dvc", "repro", "--force", "--single-item", "--no-commit", *names)
         with (
             deferring_interrupts(),
@@ -138,6 +144,8 @@ def in_folder(folder: Path) -> Iterator[Repo]:
 
 def set_up(folder: Path) -> None:
     """Give the clone a cache of its own, and the user's remotes."""
+    for name in ("cache", "tmp"):  # a commit may hold some
+        remove(folder / ".dvc" / name)
     with Repo() as users:
         settings = Path(users.dvc_dir or "", "config.local")
         if settings.exists():
@@ -245,6 +253,8 @@ def stale(status: dict[str, Any], stages: list[str], made: set[str]) -> Iterator
     """
     for stage in stages:
         for entry in status.get(stage, []):
+            if entry == "always changed":  # it is run like all others
+                continue
             if not isinstance(entry, dict):
                 yield f"{stage}: its command is not the one that dvc.lock says was run"
                 continue

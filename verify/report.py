@@ -41,8 +41,8 @@ def sentence(revision: Revision, findings: Findings) -> str:
 def print_findings(revision: Revision, findings: Findings) -> None:
     """Print the sentence, and what is behind it."""
     print(f"verify: {sentence(revision, findings)}")
-    for contradiction in findings.contradictions:
-        print(f"  {contradiction}")
+    for fault in (*findings.unmade, *findings.contradictions, *findings.mismatches):
+        print(f"  {fault}")
     for output in findings.differing:
         print(row(output))
     for name, (there, here) in (findings.provenance or {}).items():
@@ -91,7 +91,8 @@ def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]
 def write_page(revision: Revision, findings: Findings) -> None:
     """Write the page, whole or not at all."""
     lines = [f"# {markdown(sentence(revision, findings), 2000)}", ""]
-    lines += [f"- {markdown(text, 1000)}" for text in findings.contradictions] + [""]
+    faults = (*findings.unmade, *findings.contradictions, *findings.mismatches)
+    lines += [f"- {markdown(text, 1000)}" for text in faults] + [""]
     lines += table(
         ("stage", "output", "", "hash as committed", "hash here"),
         (
@@ -104,6 +105,10 @@ def write_page(revision: Revision, findings: Findings) -> None:
     lines += table(
         ("what differs", "where it was made", "here"),
         ((name, *pair) for name, pair in (findings.provenance or {}).items()),
+    )
+    lines += table(
+        ("stage", "what it runs"),
+        ((name, str(stage.get("cmd"))) for name, stage in revision.stages.items()),
     )
     lines += table(
         ("package", "in the lock", "here"),
