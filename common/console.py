@@ -38,7 +38,7 @@ def run(stage: str, main: Callable[[], int | None]) -> NoReturn:
     try:
         with interruptible():
             status = main() or 0
-            declarations.check_unchanged()
+            check_unchanged()
         sys.stdout.flush()
     except (InputError, OSError) as error:
         status, message = 1, f"error: {error}"
@@ -56,6 +56,22 @@ def run(stage: str, main: Callable[[], int | None]) -> NoReturn:
     if status == 0:
         restore.stage_succeeded()
     sys.exit(status)
+
+
+def check_unchanged() -> None:
+    """Check that all that is declared for a stage is as it was when the stage began.
+
+    Raises
+    ------
+    InputError
+        If it is not: what was made does not belong to what DVC would record.
+    """
+    changed = declarations.changes()
+    if changed:
+        raise InputError(
+            f"{declarations.described(changed)}: DVC would record that as what made the results, "
+            "so they do not count; run `dvc repro` again"
+        )
 
 
 @contextlib.contextmanager

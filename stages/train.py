@@ -30,8 +30,8 @@ from pydantic import Field
 from common import checkpoint
 from common.backend import keras, tf, use_threads
 from common.checkpoint import History
-from common.console import InputError, run
-from common.declarations import check_unchanged, warn_of_changes
+from common.console import InputError, check_unchanged, run
+from common.declarations import warn_of_changes
 from common.devices import say_what_trains, strategy_of, warn_of_slow_precision
 from common.fused_adam import FusedAdam
 from common.model_files import read_architecture
