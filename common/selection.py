@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from common.console import InputError
-from common.datasets import SPLIT_OF_FOLDER, SUFFIXES, Dataset
+from common.datasets import Dataset
+from common.layout import SUFFIXES, is_image, split_of
 
 ALL = "all"  # in place of a split, where a data set has class folders alone
 TEST_SHARE = 5  # one image of so many tests
@@ -60,7 +61,7 @@ def find_images(dataset: Dataset, classes: list[str] | None) -> tuple[list[str],
         folder = parts[0] if dataset.has_splits else ALL
         if classes is not None and parts[depth] not in classes:
             left_out[folder].add(parts[depth])
-        elif not name.lower().endswith(SUFFIXES):
+        elif not is_image(name):
             other_files[folder].append(name)
         else:
             classes_of[folder].add(parts[depth])
@@ -72,7 +73,7 @@ def find_images(dataset: Dataset, classes: list[str] | None) -> tuple[list[str],
         print(f"load: left out, not {suffixes}: {len(files)} files, as {files[0]}", flush=True)
     found = sorted(set().union(*classes_of.values()))
     check_classes(found if classes is None else classes, classes, classes_of)
-    groups = {SPLIT_OF_FOLDER.get(folder, ALL): np.array(images[folder]) for folder in images}
+    groups = {split_of(folder) or ALL: np.array(images[folder]) for folder in images}
     return found if classes is None else classes, groups
 
 

@@ -32,6 +32,7 @@ from common.console import InputError, run
 from common.datasets import Dataset, open_dataset
 from common.decoding_pool import BLOCK, DecodedBlock, decode_in_processes
 from common.figures import draw_samples
+from common.folders import check_dvcignore
 from common.outputs import replacing, write_json
 from common.params import (
     CHANNELS,
@@ -160,6 +161,7 @@ def main() -> None:
     """Run the stage."""
     params = read_params(LoadParams)
     dataset = open_dataset(Path(params.dataset))
+    check_dvcignore(Path(params.dataset), dataset.paths)
     classes, groups = find_images(dataset, params.classes)
     if ALL in groups:
         groups = set_test_images_aside(dataset, groups[ALL])
