@@ -22,7 +22,7 @@ from common import decoding_pool
 from common.console import InputError
 from common.datasets import open_dataset
 from common.decoding import decode
-from common.selection import find_images
+from common.selection import Counts, choose_images, find_images
 from common.splits import read_split, write_split
 from stages import load
 from tests.helpers import ENVIRONMENT, ROOT, archive_of, contents, write_params
@@ -348,3 +348,43 @@ def test_any_tree_is_the_same_data_set_as_folder_and_as_archive_or_refused(
             names = {"refused": [str(error).replace(str(path), "DATASET")]}
         found.append((names, said.getvalue().replace(str(path), "DATASET")))
     assert found[0] == found[1]
+
+
+@given(
+    st.lists(st.integers(1, 12), min_size=2, max_size=5),
+    st.integers(1, 20),
+    st.integers(1, 20),
+    st.integers(0, 9),
+)
+def test_each_class_has_an_image_to_train_on_and_other_draws_stay(
+    sizes: list[int], validation: int, train: int, seed: int
+) -> None:
+    class Named:
+        has_splits = False
+        names = [f"{label}/{n}.png" for label, size in enumerate(sizes) for n in range(size)]  # noqa: RUF012
+
+        def read(self, index: int) -> bytes:
+            raise AssertionError
+
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    groups = {"train": np.arange(len(labels)), "test": np.arange(1)}
+    if train < len(sizes) or validation + train > len(labels):
+        with pytest.raises(InputError, match=r"_images is|leaves none of \d+ images to validate"):
+            choose_images(Named(), groups, Counts(train, validation, None), seed)
+        return
+    drawn = np.random.default_rng([seed, 0]).permutation(len(labels))
+    chosen, others = (
+        choose_images(Named(), groups, Counts(count, validation, None), seed)
+        for count in (train, None)
+    )
+    assert set(labels[chosen["train"]]) == set(labels)
+    assert not set(chosen["train"]) & set(chosen["validation"])
+    assert len(set(chosen["train"])) == train
+    assert len(set(chosen["validation"])) == validation
+    assert chosen["validation"].tolist() == others["validation"].tolist()
+    for split, plain, learned in (
+        ("validation", drawn[:validation], drawn[validation:]),
+        ("train", others["train"][:train], others["train"][:train]),
+    ):
+        lacking = len(set(labels) - set(labels[learned]))
+        assert (chosen[split] != plain).sum() == lacking

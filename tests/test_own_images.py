@@ -161,11 +161,11 @@ def test_three_hundred_classes_are_found(workspace: Path) -> None:
     for number in range(300):
         folder = workspace / "own" / f"class {number:03}"
         folder.mkdir(parents=True)
-        for image in range(2):
+        for image in range(3):
             Image.new("L", (SIZE, SIZE), number % 256).save(folder / f"{image}.png")
     names = run_load(Path("own"))
     assert {split: len(found) for split, found in names.items()} == {
-        "train": 270,
+        "train": 570,
         "validation": 30,
         "test": 300,
     }
@@ -295,6 +295,25 @@ def test_the_layout_is_told_by_what_holds_class_folders(
     except InputError as error:
         said = str(error)
     assert re.search(expected, said), said
+
+
+def test_a_class_without_an_image_of_a_split_is_an_error_or_said(
+    things: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_class(things / "rare", 2)
+    for seed in range(5):
+        names = run_load(things, data_seed=seed)
+        assert sum(name.startswith("rare/") for name in names["train"]) == 1
+        assert "load: warning: no validation image of rare\n" in capsys.readouterr().out
+    with pytest.raises(
+        InputError, match="train_images is 3, but each of the 4 classes needs an im"
+    ):
+        run_load(things, train_images=3)
+    before = contents(Path("data"))
+    Path(things, names["train"][[n[:4] for n in names["train"]].index("rare")]).write_bytes(b"")
+    with pytest.raises(InputError, match="none of the images to train on can be read of rare; rep"):
+        run_load(things, bad_images="skip")
+    assert contents(Path("data")) == before
 
 
 def test_what_would_fit_fits(things: Path) -> None:
