@@ -150,14 +150,18 @@ def list_archive(path: Path, number: int) -> tuple[list[str], np.ndarray]:
     ------
     InputError
         If it is not a whole archive, is encrypted, is compressed in a way that `zipfile`
-        does not know, or holds a name outside of itself.
+        does not know, or holds a link or a name that no folder below it could hold.
     """
     names: list[str] = []
     places = bytearray()
     try:
+        if path.exists() and not path.is_file():  # to open a named pipe would be to wait for ever
+            raise InputError(f"{path} is neither a file nor a folder")
         for stored_name, flags, mode, *place in archives.members_of(path):
             if flags & archives.IS_ENCRYPTED:
                 raise InputError(f"{path} is encrypted; it must be a plain zip archive")
+            if "\0" in stored_name:
+                raise InputError(f"{path} holds a name with a zero byte, {stored_name!r}: refused")
             name = plain_name(stored_name)
             if name is None:
                 raise InputError(f"{path} holds a name outside of itself, {stored_name!r}: refused")

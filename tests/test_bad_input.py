@@ -242,6 +242,10 @@ def test_links_to_files_are_followed_and_links_to_folders_refused(
             run_load(digits, "folder")
         place.unlink()
         target.rename(place)
+    (workspace / "archives/pipe").mkdir()
+    os.mkfifo(workspace / "archives/pipe/a.zip")
+    with pytest.raises(InputError, match=r"pipe/a\.zip is neither a file nor a folder"):
+        open_dataset(workspace / "archives/pipe")
     (digits / "train/6").rename(workspace / "sixes")
     (digits / "train/6").symlink_to("nowhere")
     with pytest.raises(InputError, match="train/6 is a link that cannot be followed: No such file"):
@@ -383,6 +387,11 @@ def a_link(data: bytearray) -> None:
     struct.pack_into("<H", data, data.find(b"PK\x01\x02") + 40, 0o120777)
 
 
+def with_zero_byte(data: bytearray) -> None:
+    """Change a class name to one that no file system admits."""
+    data[:] = data.replace(b"train/0/", b"train/\0/")
+
+
 def shortened(data: bytearray) -> None:
     """Cut the last entry of the directory in half, its end mark left as it was."""
     last, end = data.rfind(b"PK\x01\x02"), data.rfind(b"PK\x05\x06")
@@ -410,6 +419,7 @@ def flipped(data: bytearray) -> None:
         (of_a_later_version, "is not a whole zip archive: zip file version 9.9$"),
         (far_away, "is not a whole zip archive: a file in it would begin behind its end$"),
         (before_its_begin, "is not a whole zip archive: argument out of range$"),
+        (with_zero_byte, r"holds a name with a zero byte, 'train/\\x00/"),
         (a_link, "holds the link 'train/.*'; make the archive anew with what links lead to"),
     ],
 )
