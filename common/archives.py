@@ -25,21 +25,25 @@ USUAL_HEADER = 512  # bytes before the content of a member; more is read a secon
 
 # Section 4.3.12: the fields of `Member` but the name, and the lengths of the name, of the extra
 # field and of the comment, which follow.
-DIRECTORY_ENTRY = struct.Struct("<4s4xHH4xIIIHHH8xI")
-DIRECTORY_MARK, END_MARK = b"PK\x01\x02", b"PK\x05\x06"
+DIRECTORY_ENTRY = struct.Struct("<4s4xHH4xIIIHHH6xHI")
+MEMBER_MARK, DIRECTORY_MARK, END_MARK = b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06"
 
-# Where a member is: the number of its archive, and the fields of `Member` from the third on.
+# Where a member is: the number of its archive, and the fields of `Member` from the fourth on.
 PLACE = np.dtype("u4,u2,u4,u8,u8,u8")
 PLACE_STRUCT = struct.Struct("<IHIQQQ")
 
-READ_ERRORS = (
+# What a directory that is damaged may raise; numbers in it may be negative or beyond 64 bits.
+LIST_ERRORS = (
     zipfile.BadZipFile,
-    zlib.error,
     struct.error,
-    OSError,
+    ValueError,
+    OverflowError,
     EOFError,
-    RuntimeError,  # of a compression that zipfile cannot unpack
+    MemoryError,
+    NotImplementedError,  # of a version that zipfile does not know
 )
+READ_ERRORS = (zipfile.BadZipFile, OSError)
+WRONG_CHECKSUM = "its CRC-32 is not the one in the archive"
 
 
 class Member(NamedTuple):
@@ -47,6 +51,7 @@ class Member(NamedTuple):
 
     filename: str
     flag_bits: int
+    mode: int  # as that of a file, where the archive was made on a system that has one
     compress_type: int
     CRC: int
     compress_size: int
@@ -59,8 +64,10 @@ def members_of(path: Path) -> Iterator[Member]:
 
     Raises
     ------
-    zipfile.BadZipFile
-        If it is no zip archive, or is cut off.
+    one of `LIST_ERRORS`
+        If it is no zip archive, or is cut off or damaged.
+    OSError
+        If it cannot be read.
     """
     count = 0
     with path.open("rb") as file, contextlib.suppress(struct.error):
@@ -70,14 +77,14 @@ def members_of(path: Path) -> Iterator[Member]:
         file.seek(start)
         while left > 0:
             entry = DIRECTORY_ENTRY.unpack(file.read(DIRECTORY_ENTRY.size))
-            mark, flags, method, checksum, compressed_size, size, *lengths, offset = entry
+            mark, flags, method, checksum, compressed_size, size, *lengths, mode, offset = entry
             is_zip64 = 0xFFFFFFFF in (compressed_size, size, offset)
             if mark != DIRECTORY_MARK or is_zip64:
                 break
             name_length, extra_length, comment_length = lengths
             name = decode_name(file.read(name_length))
             file.read(extra_length + comment_length)
-            yield Member(name, flags, method, checksum, compressed_size, size, offset)
+            yield Member(name, flags, mode, method, checksum, compressed_size, size, offset)
             count += 1
             left -= DIRECTORY_ENTRY.size + name_length + extra_length + comment_length
         if count and not left:
@@ -88,6 +95,7 @@ def members_of(path: Path) -> Iterator[Member]:
             yield Member(
                 decode_name(info.orig_filename.encode(encoding)),
                 info.flag_bits,
+                info.external_attr >> 16,
                 info.compress_type,
                 info.CRC,
                 info.compress_size,
@@ -112,6 +120,18 @@ def end_record(tail: bytes) -> int:
         if start + 22 + int.from_bytes(tail[start + 20 : start + 22], "little") == len(tail):
             return start
     raise struct.error
+
+
+def check_offsets(path: Path, offsets: np.ndarray) -> None:
+    """Check that members begin inside of their archive.
+
+    Raises
+    ------
+    zipfile.BadZipFile
+        If one does not.
+    """
+    if offsets.size and offsets.max() >= path.stat().st_size:
+        raise zipfile.BadZipFile("a file in it would begin behind its end")
 
 
 def decode_name(name: bytes) -> str:
@@ -150,6 +170,8 @@ def read_member(file: int, place: Sequence[int]) -> bytes:
     if max(compressed_size, size) > MAX_BYTES:
         raise zipfile.BadZipFile(f"it unpacks to more than {MAX_BYTES} bytes")
     data = os.pread(file, USUAL_HEADER + compressed_size, offset)
+    if len(data) < 30 or not data.startswith(MEMBER_MARK):
+        raise zipfile.BadZipFile("it is not where the directory of the archive says")
     start = 30 + sum(struct.unpack_from("<HH", data, 26))  # section 4.3.7
     if start > USUAL_HEADER:
         data, start = os.pread(file, compressed_size, offset + start), 0
@@ -157,16 +179,30 @@ def read_member(file: int, place: Sequence[int]) -> bytes:
     if method != zipfile.ZIP_STORED:
         return unpack(data, method, checksum, size)
     if zlib.crc32(data) != checksum:
-        raise zipfile.BadZipFile("its CRC-32 is not the one in the archive")
+        raise zipfile.BadZipFile(WRONG_CHECKSUM)
     return data
 
 
 def unpack(data: bytes, method: int, checksum: int, size: int) -> bytes:
-    """Return the content of a compressed member; `zipfile` checks its checksum."""
+    """Return the content of a compressed member; `zipfile` checks its checksum.
+
+    Raises
+    ------
+    zipfile.BadZipFile
+        If it is damaged.
+    RuntimeError
+        If `zipfile` does not know the method.
+    """
     member = zipfile.ZipInfo()
     member.compress_type, member.CRC = method, checksum
     member.compress_size, member.file_size = len(data), size
-    return zipfile.ZipExtFile(io.BytesIO(data), "r", member).read()
+    reader = zipfile.ZipExtFile(io.BytesIO(data), "r", member)
+    try:
+        return reader.read()
+    except zipfile.BadZipFile:
+        raise zipfile.BadZipFile(WRONG_CHECKSUM) from None
+    except Exception as error:  # each method has kinds of errors of its own
+        raise zipfile.BadZipFile(f"its content is damaged: {error}".rstrip(": ")) from None
 
 
 def unknown_compression(methods: set[int]) -> str | None:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from common.console import InputError
-from common.datasets import SPLIT_OF_FOLDER, SUFFIXES, Dataset
+from common.datasets import Dataset
+from common.layout import SUFFIXES, is_image, split_of
 
 ALL = "all"  # in place of a split, where a data set has class folders alone
 TEST_SHARE = 5  # one image of so many tests
@@ -60,7 +61,7 @@ def find_images(dataset: Dataset, classes: list[str] | None) -> tuple[list[str],
         folder = parts[0] if dataset.has_splits else ALL
         if classes is not None and parts[depth] not in classes:
             left_out[folder].add(parts[depth])
-        elif not name.lower().endswith(SUFFIXES):
+        elif not is_image(name):
             other_files[folder].append(name)
         else:
             classes_of[folder].add(parts[depth])
@@ -72,7 +73,7 @@ def find_images(dataset: Dataset, classes: list[str] | None) -> tuple[list[str],
         print(f"load: left out, not {suffixes}: {len(files)} files, as {files[0]}", flush=True)
     found = sorted(set().union(*classes_of.values()))
     check_classes(found if classes is None else classes, classes, classes_of)
-    groups = {SPLIT_OF_FOLDER.get(folder, ALL): np.array(images[folder]) for folder in images}
+    groups = {split_of(folder) or ALL: np.array(images[folder]) for folder in images}
     return found if classes is None else classes, groups
 
 
@@ -138,18 +139,23 @@ def set_test_images_aside(dataset: Dataset, indices: np.ndarray) -> Groups:
     return {"train": np.sort(np.array(train)), "test": np.sort(np.array(test))}
 
 
-def choose_images(groups: Groups, wanted: Counts, seed: int) -> Groups:
-    """Choose the images of each split at random.
+def choose_images(dataset: Dataset, groups: Groups, wanted: Counts, seed: int) -> Groups:
+    """Choose the images of each split at random; of each class one or more train.
+
+    Where the draw leaves a class no image to train on, its first image that was not drawn changes
+    places with the last one drawn whose class has others.
 
     Parameters
     ----------
+    dataset : Dataset
+        Where the images are.
     groups : dict of str to ndarray of int64
         All images of ``train`` and ``test``, and of ``validation`` if the data set says which
         images validate. Otherwise they are taken from ``train``.
     wanted : Counts
         The number of images of each split.
     seed : int
-        What is chosen depends on it and on `groups` alone.
+        What is chosen depends on it, on `groups` and on the classes of the images alone.
 
     Returns
     -------
@@ -160,42 +166,112 @@ def choose_images(groups: Groups, wanted: Counts, seed: int) -> Groups:
     Raises
     ------
     InputError
-        If there are fewer images than wanted: each number that is too large, and what would fit.
+        If there are fewer images than wanted, or more classes than images to train on: each number
+        that does not fit, and what would fit.
     """
+    labels = labels_of(dataset, groups["train"])
+    check_counts(groups, wanted, len(np.unique(labels)))
+
+    def with_each_class(order: np.ndarray, count: int) -> np.ndarray:
+        return order[swapped(labels[np.searchsorted(groups["train"], order)], count)]
+
     train = np.random.default_rng([seed, 0]).permutation(groups["train"])
     test = np.random.default_rng([seed, 1]).permutation(groups["test"])
-    of_train = f"train/ has {len(train)}"
     if "validation" in groups:
         validation = np.random.default_rng([seed, 2]).permutation(groups["validation"])
-        of_validation = f"validation/ has {len(validation)}"
     else:
-        if wanted.validation is None:
-            raise InputError(
-                "params.yaml: validation_images is null, but the data set has no validation/ of "
-                "which to take all; it must be a whole number from 1"
-            )
-        validation, of_validation = train[: wanted.validation], of_train
-        train = train[wanted.validation :]
-        of_train = f"validation leaves {len(train)} of train/"
+        left = len(train) - (wanted.validation or 0)
+        train = with_each_class(np.roll(train, left), left)
+        train, validation = train[:left], train[left:]
+    count = len(train) if wanted.train is None else wanted.train
+    return {
+        "train": with_each_class(train, count)[:count],
+        "validation": validation[: wanted.validation],
+        "test": test[: wanted.test],
+    }
+
+
+def labels_of(dataset: Dataset, indices: np.ndarray) -> np.ndarray:
+    """Return for each image the number of its class, in the order in which they are met."""
+    depth = 1 if dataset.has_splits else 0
+    numbers: dict[str, int] = {}
+    names = (dataset.names[index].split("/", depth + 1)[depth] for index in indices.tolist())
+    return np.array([numbers.setdefault(name, len(numbers)) for name in names])
+
+
+def swapped(labels: np.ndarray, count: int) -> np.ndarray:
+    """Return an order in which each class is among the first images.
+
+    Parameters
+    ----------
+    labels : ndarray of int64
+        The classes of the images, in the order in which they were drawn.
+    count : int
+        The number of the first images, not less than that of the classes.
+
+    Returns
+    -------
+    ndarray of int64
+        The order as it is, but for one swap for each class that would be missing.
+
+    Examples
+    --------
+    >>> swapped(np.array([0, 0, 1, 2, 1]), 3)
+    array([0, 3, 2, 1, 4])
+    """
+    order = np.arange(len(labels))
+    in_use = np.bincount(labels[:count], minlength=labels.max() + 1)
+    place = count
+    for missing in np.flatnonzero(in_use == 0):
+        place -= 1
+        while in_use[labels[place]] == 1:
+            place -= 1
+        in_use[labels[place]] -= 1
+        first = count + int(np.argmax(labels[count:] == missing))
+        order[place], order[first] = first, place
+    return order
+
+
+def check_counts(groups: Groups, wanted: Counts, classes: int) -> None:
+    """Check that there are as many images as wanted, and one of each class to train on.
+
+    Parameters and errors are those of `choose_images`; `classes` is the number of classes.
+    """
+    left = len(groups["train"])
+    needed = f"each of the {classes} classes needs an image to train on"
+    if "validation" in groups:
+        most = len(groups["validation"])
+        of_validation, of_train, fits = f"validation/ has {most}", f"train/ has {left}", "null"
+    elif wanted.validation is None:
+        raise InputError(
+            "params.yaml: validation_images is null, but the data set has no validation/ of "
+            "which to take all; it must be a whole number from 1"
+        )
+    elif left == classes:
+        raise InputError(
+            f"dataset: {needed}, which leaves none of {left} images to validate; more are needed"
+        )
+    else:
+        most = left - classes
+        of_validation = f"train/ has {left}"
+        if wanted.validation <= left:
+            of_validation += f" and {needed}"
+        fits = str(min(wanted.validation, max(1, left // 10), most))
+        left = max(0, left - wanted.validation)
+        of_train = f"validation leaves {left} of train/"
     problems = [
         f"{key} is {'null' if count is None else count}, but {reason}"
         for key, count, available, reason in (
-            ("validation_images", wanted.validation, validation, of_validation),
-            ("train_images", wanted.train, train, of_train),
-            ("test_images", wanted.test, test, f"test/ has {len(test)}"),
+            ("validation_images", wanted.validation, most, of_validation),
+            ("train_images", wanted.train, left, of_train),
+            ("test_images", wanted.test, len(groups["test"]), f"test/ has {len(groups['test'])}"),
         )
-        if len(available) < (count or 1)
+        if available < (count or 1)
     ]
+    if wanted.train and wanted.train < classes:
+        problems.append(f"train_images is {wanted.train}, but {needed}")
     if problems:
-        fits = "null"
-        if "validation" not in groups:
-            fits = str(min(wanted.validation or 1, max(1, len(groups["train"]) // 10)))
         raise InputError(
             f"params.yaml: {'; '.join(problems)}; validation_images: {fits}, train_images: null "
             "and test_images: null would fit"
         )
-    return {
-        "train": train[: wanted.train],
-        "validation": validation[: wanted.validation],
-        "test": test[: wanted.test],
-    }

@@ -13,8 +13,10 @@ import numpy as np
 
 from common import archives
 from common.console import InputError
-from common.datasets import SPLIT_OF_FOLDER, SUFFIXES, composed, list_archive, read_file, walk
+from common.datasets import composed, list_archive
 from common.decoding import BadImageError
+from common.folders import read_file, walk
+from common.layout import SUFFIXES, is_image, split_of
 
 NO_CLASS = -1  # in place of a label, where no folder tells the class
 ON_DISK = 0  # in place of the number of an archive; archives are counted from 1
@@ -78,8 +80,8 @@ class Images:
     def find_in_folder(self, path: Path) -> np.ndarray:
         """Add the images below a folder, or of the zip archives where it holds no images."""
         prefix = "" if path == Path() else os.path.join(path, "")  # noqa: PTH118  "/" stays "/"
-        names = sorted(walk(path))
-        chosen = [name for name in names if name.lower().endswith(SUFFIXES)]
+        names = sorted(walk(path, follow_links=True))
+        chosen = [name for name in names if is_image(name)]
         zips = [] if chosen else [name for name in names if name.lower().endswith(".zip")]
         if zips:
             return np.concatenate([self.find_in_archive(path / name) for name in zips])
@@ -98,9 +100,9 @@ class Images:
         """Add the images among the files of a path; return of each file whether it is one."""
         checked(prefix)
         before = len(self.names)
-        is_image = [name.lower().endswith(SUFFIXES) for name in names]
-        for name, chosen in zip(names, is_image, strict=True):
-            if chosen:
+        chosen = [is_image(name) for name in names]
+        for name, is_chosen in zip(names, chosen, strict=True):
+            if is_chosen:
                 label, from_training = self.label_of(name.rpartition("/")[0])
                 self.names.append(prefix + name)
                 self.labels.append(label)
@@ -109,7 +111,7 @@ class Images:
                 self.left_out.append(prefix + name)
         if len(self.names) == before:
             raise InputError(f"{str(path)!r} holds no image; {WANTED}")
-        return is_image
+        return chosen
 
     @functools.lru_cache(maxsize=1000)  # noqa: B019  there is one object, as long as the process
     def label_of(self, folder: str) -> tuple[int, bool]:
@@ -117,7 +119,7 @@ class Images:
         parts = composed(folder).split("/")
         for depth, part in enumerate(parts):
             if part in self.label_of_class:
-                above = {SPLIT_OF_FOLDER.get(name) for name in parts[:depth]}
+                above = {split_of(name) for name in parts[:depth]}
                 return self.label_of_class[part], bool(above & {"train", "validation"})
         return NO_CLASS, False
 

@@ -76,8 +76,11 @@ def propose(dataset: Dataset) -> Proposal:
         reason = (
             f"a tenth of the {images:,} training images is enough, and so are {MOST_VALIDATION:,}"
         )
+        if validation > images - len(classes) > 0:
+            validation = images - len(classes)
+            reason = f"each of the {len(classes):,} classes needs an image to train on"
         proposal.propose("validation_images", validation, reason)
-    choose_images(groups, Counts(None, validation, None), seed=0)
+    choose_images(dataset, groups, Counts(None, validation, None), seed=0)
     propose_color_mode(proposal, dataset)
     propose_image_size(proposal, dataset, images)
     return proposal

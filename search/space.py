@@ -290,7 +290,7 @@ def refused_images(params: Values) -> list[str]:
             _, groups = find_images(dataset, load.classes)
         if ALL in groups:
             groups = set_test_images_aside(dataset, groups[ALL])
-        choose_images(groups, wanted, load.data_seed)
+        choose_images(dataset, groups, wanted, load.data_seed)
     except InputError as error:
         return [str(error).removeprefix(f"{PARAMS}: ")]
     return []

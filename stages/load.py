@@ -32,6 +32,8 @@ from common.console import InputError, run
 from common.datasets import Dataset, open_dataset
 from common.decoding_pool import BLOCK, DecodedBlock, decode_in_processes
 from common.figures import draw_samples
+from common.folders import check_dvcignore
+from common.layout import listed
 from common.outputs import replacing, write_json
 from common.params import (
     CHANNELS,
@@ -141,6 +143,20 @@ def report_problems(problems: list[str], images: int, bad_images: str) -> None:
     print(f"load: left out: {message}", flush=True)
 
 
+def check_each_class(folders: dict[str, Path], classes: list[str]) -> None:
+    """Check that each class has an image to train on; say where one has none of another split."""
+    for split, folder in folders.items():
+        found = np.bincount(read_split(folder).labels, minlength=len(classes))
+        missing = listed({name for name, count in zip(classes, found, strict=True) if not count})
+        if missing and split == "train":
+            raise InputError(
+                f"none of the images to train on can be read of {missing}; repair some, or leave "
+                "the class out of `classes` in params.yaml"
+            )
+        if missing:
+            print(f"load: warning: no {split} image of {missing}", flush=True)
+
+
 def count_seen_in_training(folders: dict[str, Path]) -> int:
     """Count the test images that are also training or validation images, pixel by pixel."""
 
@@ -160,11 +176,12 @@ def main() -> None:
     """Run the stage."""
     params = read_params(LoadParams)
     dataset = open_dataset(Path(params.dataset))
+    check_dvcignore(Path(params.dataset), dataset.paths)
     classes, groups = find_images(dataset, params.classes)
     if ALL in groups:
         groups = set_test_images_aside(dataset, groups[ALL])
     wanted = Counts(params.train_images, params.validation_images, params.test_images)
-    splits = choose_images(groups, wanted, params.data_seed)
+    splits = choose_images(dataset, groups, wanted, params.data_seed)
     image_shape = (params.image_size, params.image_size, CHANNELS[params.color_mode])
     counts: dict[str, int] = {}
     report = Report()
@@ -186,6 +203,7 @@ def main() -> None:
         for split in splits:
             if not counts[split]:
                 raise InputError(f"not one of the {split} images can be read")
+        check_each_class(folders, classes)
         duplicates = count_seen_in_training(folders)
         if report.lost_colour:
             print(

@@ -1,21 +1,42 @@
 """Data sets with something wrong, as folder and as archive: one clear error, or a rule."""
 
+import contextlib
+import io
 import json
 import os
 import shutil
 import struct
+import subprocess
+import sys
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
+from common.archives import MAX_BYTES
 from common.console import InputError
+from common.datasets import open_dataset
+from common.decoding import BadImageError
 from common.splits import read_split
 from stages import load
-from tests.helpers import ADMITTED, GREY, TOO_LARGE, archive_of, contents, encoded, write_params
+from tests.helpers import (
+    ADMITTED,
+    ENVIRONMENT,
+    GREY,
+    ROOT,
+    TOO_LARGE,
+    archive_of,
+    contents,
+    dvc,
+    encoded,
+    write_params,
+)
 
 ALL = {"train_images": None, "test_images": None}
 KINDS = (pytest.param("folder", marks=pytest.mark.slow), "archive")
@@ -42,6 +63,20 @@ def run_load(folder: Path, kind: str, **changes: object) -> dict[str, float]:
     load.main()
     return json.loads(Path("metrics/load.json").read_text())
 
+
+def small_archive(method: int, before: bytes) -> bytes:
+    """Return an archive of four files, compressed as `method` says, with other bytes before it."""
+    file = io.BytesIO()
+    file.write(before)
+    with zipfile.ZipFile(file, "w", method) as archive:
+        for name in ("a/1.png", "a/2.png", "b/1.png", "b/2.png"):
+            archive.writestr(name, bytes(range(64)) * 4)
+    return file.getvalue()
+
+
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+ARCHIVES = [small_archive(method, before) for method in METHODS for before in (b"", b"X" * 50)]
+PATCHES = (b"\xff" * 4, b"\x00" * 4, b"\xff" * 8, b"PK\x05\x06", b"PK\x01\x02", b"PK\x06\x06")
 
 BAD = {
     "empty file": (b"", "the file is empty"),
@@ -162,8 +197,8 @@ def one_more(digits: Path) -> None:
         (without("train/4"), f"no images in train/4/, {NAMED}; train/ has 0, 1, 2, 3, 5"),
         (emptied, f"no images in train/4/, {NAMED}; train/ has 0, 1, 2, 3, 5"),
         (without("test/4"), f"no images in test/4/, {NAMED}; test/ has 0, 1, 2, 3, 5"),
-        (without("test"), "has no images in test/<class>/; it must hold"),
-        (without("train"), "has no images in train/<class>/; it must hold"),
+        (without("test"), "has train/<class>/, but no images in test/<class>/; it must hold"),
+        (without("train"), "has test/<class>/, but no images in train/<class>/; it must hold"),
     ],
 )
 def test_a_class_or_split_that_is_missing_is_named(
@@ -186,22 +221,95 @@ def test_a_folder_that_is_no_class_is_left_out_and_named(
     assert "load: left out, not in `classes`: train/ 10" in capsys.readouterr().out
 
 
-def test_links_are_followed_and_loops_refused(digits: Path, workspace: Path) -> None:
-    (digits / "train/6").rename(workspace / "sixes")
-    (digits / "train/6").symlink_to(workspace / "sixes")
+def test_links_to_files_are_followed_and_links_to_folders_refused(
+    digits: Path, workspace: Path
+) -> None:
     first = sorted((digits / "train/7").iterdir())[0]
     first.rename(workspace / "seven.jpg")
     first.symlink_to(workspace / "seven.jpg")
-    assert run_load(digits, "folder")["train_images"] == 100
-    (digits / "train/7/loop").symlink_to(digits / "train")
-    with pytest.raises(InputError, match="is a link to a folder that is in the data set already"):
+    (workspace / "linked").symlink_to(digits)
+    assert run_load(workspace / "linked", "folder")["train_images"] == 100
+    (workspace / "archives").mkdir()
+    archive_of(digits, workspace / "digits.zip")
+    (workspace / "archives/linked.zip").symlink_to(workspace / "digits.zip")
+    assert run_load(workspace / "archives", "folder")["train_images"] == 100
+    (workspace / "elsewhere").mkdir()
+    for name in ("train/6", "train/7/deeper", "train", "beside"):
+        place, target = digits / name, workspace / "elsewhere" / Path(name).name
+        place.rename(target) if place.exists() else target.mkdir()
+        place.symlink_to(target)
+        with pytest.raises(InputError, match=f"digits/{name} is a link to a folder, which DVC"):
+            run_load(digits, "folder")
+        place.unlink()
+        target.rename(place)
+    (workspace / "archives/pipe").mkdir()
+    os.mkfifo(workspace / "archives/pipe/a.zip")
+    with pytest.raises(InputError, match=r"pipe/a\.zip is neither a file nor a folder"):
+        open_dataset(workspace / "archives/pipe")
+    (digits / "train/6").rename(workspace / "sixes")
+    (digits / "train/6").symlink_to("nowhere")
+    with pytest.raises(InputError, match="train/6 is a link that cannot be followed: No such file"):
         run_load(digits, "folder")
+
+
+@pytest.mark.slow
+def test_what_load_reads_is_what_dvc_hashes(digits: Path) -> None:
+    dvc(digits.parent, "init", "--no-scm", "--quiet")
+    ignore = Path(".dvcignore")
+    ignore.write_text("# *.jpg\n*.tmp\n")
+    (digits / "train/6/notes.tmp").touch()
+    run_load(digits, "folder")
+    ignore.write_text("6/\n")
+    with pytest.raises(InputError, match=r"\.dvcignore leaves out 30 of the images, as digits/t"):
+        run_load(digits, "folder")
+    run_load(digits, "archive")
+
+
+UNPRIVILEGED = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search")
+OPEN_ALL = """
+import sys
+from pathlib import Path
+from common.console import InputError
+from common.datasets import open_dataset
+from inference.images import Images
+for path in map(Path, sys.argv[1:]):
+    for opened in (lambda: open_dataset(path), lambda: Images([path], ["0"])):
+        try:
+            print(len(opened().names))
+        except InputError as error:
+            print(error)
+"""
+
+
+def test_a_folder_that_may_not_be_read_is_an_error(digits: Path) -> None:
+    words = UNPRIVILEGED if os.getuid() == 0 else ()
+    if words and (not shutil.which(words[0]) or subprocess.run([*words, "true"]).returncode):
+        pytest.skip("root reads every folder, and setpriv cannot take that right away here")
+    deeper = digits / "train/1/deeper"
+    deeper.mkdir()
+    expected = []
+    closed = (digits / "train/0", deeper, digits)
+    for folder in closed:
+        folder.chmod(0)
+        done = subprocess.run(
+            [*words, sys.executable, "-c", OPEN_ALL, str(digits)],
+            env=ENVIRONMENT | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
+        folder.chmod(0o755)
+        expected = [f"{folder} cannot be read: Permission denied"] * 2
+        found = [line.removeprefix("dataset: ") for line in done.stdout.splitlines()]
+        assert found == expected, done.stderr
 
 
 def test_files_that_cannot_be_read_are_named(digits: Path) -> None:
     (digits / "train/0/broken link.jpg").symlink_to("nowhere")
     os.mkfifo(digits / "train/0/pipe.jpg")
+    (digits / "train/0/sparse.jpg").touch()
+    os.truncate(digits / "train/0/sparse.jpg", MAX_BYTES + 1)
     expected = {
+        f"  train/0/sparse.jpg: it has more than {MAX_BYTES} bytes",
         "  train/0/broken link.jpg: cannot be read: No such file or directory",
         "  train/0/pipe.jpg: not a regular file",
     }
@@ -217,7 +325,7 @@ def test_files_that_cannot_be_read_are_named(digits: Path) -> None:
 
 def test_a_name_that_is_not_utf_8_is_refused(digits: Path) -> None:
     (digits / "train/0" / os.fsdecode(b"caf\xe9.jpg")).touch()
-    with pytest.raises(InputError, match=r"holds a name that is not UTF-8: '0/caf\\udce9.jpg'"):
+    with pytest.raises(InputError, match=r"name that is not UTF-8: 'train/0/caf\\udce9.jpg'"):
         run_load(digits, "folder")
 
 
@@ -249,6 +357,41 @@ def deflated64(data: bytearray) -> None:
             at = data.find(magic, at + 4)
 
 
+def of_a_later_version(data: bytearray) -> None:
+    """Say that version 9.9 is needed, behind other bytes, with which `zipfile` alone deals."""
+    at = data.find(b"PK\x01\x02")
+    while at >= 0:
+        data[at + 6] = 99
+        at = data.find(b"PK\x01\x02", at + 4)
+    data[:0] = b"X" * 100
+
+
+def far_away(data: bytearray) -> None:
+    """Say that the first file begins at 2^63 + 5, as archives of more than 4 GB would."""
+    at, end = data.find(b"PK\x01\x02"), data.rfind(b"PK\x05\x06")
+    (name_length,) = struct.unpack_from("<H", data, at + 28)
+    struct.pack_into("<H", data, at + 30, 12)
+    struct.pack_into("<I", data, at + 42, 0xFFFFFFFF)
+    (size,) = struct.unpack_from("<I", data, end + 12)
+    struct.pack_into("<I", data, end + 12, size + 12)
+    data[at + 46 + name_length : at + 46 + name_length] = struct.pack("<HHQ", 1, 8, 2**63 + 5)
+
+
+def before_its_begin(data: bytearray) -> None:
+    """Say that the directory begins far behind the end, so that files begin before the begin."""
+    struct.pack_into("<I", data, data.rfind(b"PK\x05\x06") + 16, 0xFFFFFFF0)
+
+
+def a_link(data: bytearray) -> None:
+    """Say that the first file is a symbolic link, as `zip --symlinks` does."""
+    struct.pack_into("<H", data, data.find(b"PK\x01\x02") + 40, 0o120777)
+
+
+def with_zero_byte(data: bytearray) -> None:
+    """Change a class name to one that no file system admits."""
+    data[:] = data.replace(b"train/0/", b"train/\0/")
+
+
 def shortened(data: bytearray) -> None:
     """Cut the last entry of the directory in half, its end mark left as it was."""
     last, end = data.rfind(b"PK\x01\x02"), data.rfind(b"PK\x05\x06")
@@ -273,6 +416,11 @@ def flipped(data: bytearray) -> None:
             "^digits.zip is compressed by the method deflate64, which Python cannot unpack; make ",
         ),
         (flipped, "1 of 300 images cannot be read:\n  train/.*: .*CRC"),
+        (of_a_later_version, "is not a whole zip archive: zip file version 9.9$"),
+        (far_away, "is not a whole zip archive: a file in it would begin behind its end$"),
+        (before_its_begin, "is not a whole zip archive: argument out of range$"),
+        (with_zero_byte, r"holds a name with a zero byte, 'train/\\x00/"),
+        (a_link, "holds the link 'train/.*'; make the archive anew with what links lead to"),
     ],
 )
 def test_a_spoiled_archive_is_refused(
@@ -280,6 +428,33 @@ def test_a_spoiled_archive_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         spoiled(digits, change)
+
+
+@given(
+    st.sampled_from(ARCHIVES),
+    st.lists(
+        st.tuples(st.integers(0, 10_000), st.sampled_from([*PATCHES, None]), st.integers(0, 7)),
+        min_size=1,
+        max_size=4,
+    ),
+)
+def test_any_damage_is_one_line(archive: bytes, damage: list[tuple]) -> None:
+    data = bytearray(archive)
+    for place, patch, bit in damage:
+        at = place % len(data)
+        patch = patch or bytes([data[at] ^ 1 << bit])
+        data[at : at + len(patch)] = patch
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "damaged.zip")
+        path.write_bytes(data)
+        try:
+            dataset = open_dataset(path)
+        except InputError as error:
+            assert "\n" not in str(error)
+            return
+        for index in range(len(dataset.names)):
+            with contextlib.suppress(BadImageError):
+                dataset.read(index)
 
 
 @pytest.mark.parametrize("comment", [b"PK\x05\x06", b"of PK\x05\x06, " * 99, b"PK\x05\x06" * 9])

@@ -1,5 +1,7 @@
 """`load`: what is drawn, from where, and what is said when that cannot be."""
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -20,7 +22,7 @@ from common import decoding_pool
 from common.console import InputError
 from common.datasets import open_dataset
 from common.decoding import decode
-from common.selection import find_images
+from common.selection import Counts, choose_images, find_images
 from common.splits import read_split, write_split
 from stages import load
 from tests.helpers import ENVIRONMENT, ROOT, archive_of, contents, write_params
@@ -286,11 +288,43 @@ def empty_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield tmp_path_factory.mktemp("trees")
 
 
-part = st.sampled_from(["train", "test", "0", "1", "a.jpg", "B.PNG", "é ü", ".DS_Store", "x\ny"])
+part = st.sampled_from(
+    [
+        "train",
+        "test",
+        "Train",
+        "valid",
+        "0",
+        "1",
+        "a.jpg",
+        "B.PNG",
+        "é ü",
+        ".DS_Store",
+        "x\ny",
+        "c\\d",
+    ]
+)
+path_of_parts = st.lists(part, min_size=1, max_size=4).map("/".join)
 
 
-@given(st.lists(st.lists(part, min_size=1, max_size=4).map("/".join), max_size=8))
-def test_any_tree_is_a_data_set_or_refused(empty_folder: Path, tree: list[str]) -> None:
+def written_as(tree: Path, path: Path, begin: str, slash: str) -> Path:
+    """Return an archive of a tree, empty folders too, with names that are spelled in this way."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(tree.rglob("*")):
+            name = begin + str(file.relative_to(tree)).replace("/", slash)
+            archive.writestr(name if file.is_file() else f"{name}/", b"")
+    return path
+
+
+@given(
+    st.lists(path_of_parts, max_size=8),
+    st.lists(path_of_parts, max_size=2),
+    st.sampled_from(["", "./"]),
+    st.sampled_from(["/", "//", "/./"]),
+)
+def test_any_tree_is_the_same_data_set_as_folder_and_as_archive_or_refused(
+    empty_folder: Path, tree: list[str], empty: list[str], begin: str, slash: str
+) -> None:
     root = empty_folder / "tree"
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir()
@@ -299,12 +333,58 @@ def test_any_tree_is_a_data_set_or_refused(empty_folder: Path, tree: list[str]) 
         if not path.exists() and not any(parent.is_file() for parent in path.parents):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
+    for name in empty:
+        if not any(path.is_file() for path in (root / name, *(root / name).parents)):
+            (root / name).mkdir(parents=True, exist_ok=True)
     found = []
-    for path in (root, archive_of(root, empty_folder / "tree.zip")):
+    for path in (root, written_as(root, empty_folder / "tree.zip", begin, slash)):
+        said = io.StringIO()
         try:
-            dataset = open_dataset(path)
-            _, groups = find_images(dataset, None)
-            found.append({s: [dataset.names[i] for i in groups[s]] for s in sorted(groups)})
+            with contextlib.redirect_stdout(said):
+                dataset = open_dataset(path)
+                _, groups = find_images(dataset, None)
+            names = {s: [dataset.names[i] for i in groups[s]] for s in sorted(groups)}
         except InputError as error:
-            found.append(str(error).replace(str(path), "DATASET"))
+            names = {"refused": [str(error).replace(str(path), "DATASET")]}
+        found.append((names, said.getvalue().replace(str(path), "DATASET")))
     assert found[0] == found[1]
+
+
+@given(
+    st.lists(st.integers(1, 12), min_size=2, max_size=5),
+    st.integers(1, 20),
+    st.integers(1, 20),
+    st.integers(0, 9),
+)
+def test_each_class_has_an_image_to_train_on_and_other_draws_stay(
+    sizes: list[int], validation: int, train: int, seed: int
+) -> None:
+    class Named:
+        has_splits = False
+        names = [f"{label}/{n}.png" for label, size in enumerate(sizes) for n in range(size)]  # noqa: RUF012
+
+        def read(self, index: int) -> bytes:
+            raise AssertionError
+
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    groups = {"train": np.arange(len(labels)), "test": np.arange(1)}
+    if train < len(sizes) or validation + train > len(labels):
+        with pytest.raises(InputError, match=r"_images is|leaves none of \d+ images to validate"):
+            choose_images(Named(), groups, Counts(train, validation, None), seed)
+        return
+    drawn = np.random.default_rng([seed, 0]).permutation(len(labels))
+    chosen, others = (
+        choose_images(Named(), groups, Counts(count, validation, None), seed)
+        for count in (train, None)
+    )
+    assert set(labels[chosen["train"]]) == set(labels)
+    assert not set(chosen["train"]) & set(chosen["validation"])
+    assert len(set(chosen["train"])) == train
+    assert len(set(chosen["validation"])) == validation
+    assert chosen["validation"].tolist() == others["validation"].tolist()
+    for split, plain, learned in (
+        ("validation", drawn[:validation], drawn[validation:]),
+        ("train", others["train"][:train], others["train"][:train]),
+    ):
+        lacking = len(set(labels) - set(labels[learned]))
+        assert (chosen[split] != plain).sum() == lacking

@@ -122,6 +122,14 @@ def test_large_photos_are_proposed_in_colour_and_not_too_large(tmp_path: Path) -
     }
 
 
+def test_validation_leaves_each_class_an_image_to_train_on(tmp_path: Path) -> None:
+    for name in range(19):  # each has one image to train on when one tests, and 18 has two
+        (tmp_path / str(name)).mkdir()
+        for number in range(2 + (name == 18)):
+            Image.new("L", (28, 28), 50 * number).save(tmp_path / str(name) / f"{number}.png")
+    assert propose(open_dataset(tmp_path)).parameters["validation_images"] == 1
+
+
 def small(folder: Path) -> Path:
     """Write a data set of two classes with five images each."""
     for name in ("a", "b"):

@@ -1,6 +1,7 @@
 """Images of one's own: class folders alone, validation folders, colours, and bad input."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 from PIL import Image
 
 from common.console import InputError
-from common.selection import TEST_SHARE
+from common.datasets import open_dataset
+from common.selection import TEST_SHARE, find_images
 from common.splits import read_classes, read_split
 from stages import define, evaluate, load, train
 from tests.helpers import archive_of, contents, write_params
@@ -159,11 +161,11 @@ def test_three_hundred_classes_are_found(workspace: Path) -> None:
     for number in range(300):
         folder = workspace / "own" / f"class {number:03}"
         folder.mkdir(parents=True)
-        for image in range(2):
+        for image in range(3):
             Image.new("L", (SIZE, SIZE), number % 256).save(folder / f"{image}.png")
     names = run_load(Path("own"))
     assert {split: len(found) for split, found in names.items()} == {
-        "train": 270,
+        "train": 570,
         "validation": 30,
         "test": 300,
     }
@@ -199,8 +201,8 @@ def train_alone(folder: Path) -> None:
     [
         (lonely, {}, "^dataset: red/ has one image; a class must have two or more, one of which"),
         (one_class, {}, "^dataset: there must be two or more class folders; found blue$"),
-        (both_validations, {}, "holds both validation/ and val/; it must hold one$"),
-        (train_alone, {}, r"has no images in test/<class>/; it must hold train/<class>/ and test/"),
+        (both_validations, {}, "holds both val/ and validation/; it must hold one$"),
+        (train_alone, {}, "has train/<class>/, but no images in test/<class>/; it must hold train"),
         (
             None,
             {"classes": ["red", "pink"]},
@@ -233,13 +235,85 @@ def test_what_cannot_be_split_is_said_and_earlier_results_stay(
     assert contents(Path("data")) | contents(Path("plots")) == before
 
 
-def test_class_folders_beside_train_and_test_are_left_out(things: Path) -> None:
+def test_what_lies_beside_train_and_test_is_left_out_and_said(
+    things: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for split, count in (("train", 40), ("test", 5)):
         for name in ("a", "b"):
             write_class(things / split / name, count)
+    for place in ("beside.png", "train/in no class.png"):
+        shutil.copy(things / "red/0.png", things / place)
     names = run_load(things)
+    said = capsys.readouterr().out
+    assert f"load: {things}: train/ trains, test/ tests\n" in said
+    assert (
+        "load: left out, not in train/<class>/ or test/<class>/: 302 images, in blue/, green/, "
+        "no folder, red/, train/\n"
+    ) in said
     assert all(name.startswith(("train/", "test/")) for found in names.values() for name in found)
     assert read_classes() == ["a", "b"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "archive"])
+@pytest.mark.parametrize(
+    ("folders", "expected"),
+    [
+        ("Train/a Train/b Test/a Test/b", "Train/ trains, Test/ tests"),
+        ("Training/a Training/b Testing/a Testing/b", "Training/ trains, Testing/ tests"),
+        ("TRAIN/a TRAIN/b VAL/a VAL/b TEST/a TEST/b", "TRAIN/ trains, VAL/ validates, TEST/ tests"),
+        ("train/a train/b valid/a valid/b test/a test/b dev", "train/ trains, valid/ validates, t"),
+        ("train/a train/train test/a test/train", "train/ trains, test/ tests"),
+        ("bus car train", r"class folders alone \(bus, car, train\)"),
+        ("bus/a car/b/c dev", r"class folders alone \(bus, car, dev\)"),
+        ("cat dog test", r"has images directly in test beside cat, dog, of which it is not clear"),
+        ("car train", "has images directly in train beside car, of which it is not clear"),
+        ("bus car train val", "has images directly in train, val beside bus, car, of which it is"),
+        ("Test train", "has images directly in Test, train, of which it is not clear"),
+        (
+            "train/a train/b test",
+            r"but no images in test/<class>/ \(those in test/ are in no class",
+        ),
+        ("train/a train/b Testing/a Train/a", "holds both Train/ and train/; it must hold one$"),
+        ("train/a test/a val/a valid/a", "holds both val/ and valid/; it must hold one$"),
+        ("cat dog Training/a", "has Training/<class>/, but no images in test/<class>/; it must"),
+    ],
+)
+def test_the_layout_is_told_by_what_holds_class_folders(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, folders: str, expected: str
+) -> None:
+    for name in folders.split():
+        (tmp_path / "own" / name).mkdir(parents=True)
+        (tmp_path / "own" / name / "1.png").touch()
+    path = tmp_path / "own"
+    if kind == "archive":
+        path = archive_of(path, tmp_path / "own.zip")
+    try:
+        dataset = open_dataset(path)
+        said = capsys.readouterr().out
+        assert dataset.has_splits == ("trains" in said)
+        find_images(dataset, None)
+    except InputError as error:
+        said = str(error)
+    assert re.search(expected, said), said
+
+
+def test_a_class_without_an_image_of_a_split_is_an_error_or_said(
+    things: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_class(things / "rare", 2)
+    for seed in range(5):
+        names = run_load(things, data_seed=seed)
+        assert sum(name.startswith("rare/") for name in names["train"]) == 1
+        assert "load: warning: no validation image of rare\n" in capsys.readouterr().out
+    with pytest.raises(
+        InputError, match="train_images is 3, but each of the 4 classes needs an im"
+    ):
+        run_load(things, train_images=3)
+    before = contents(Path("data"))
+    Path(things, names["train"][[n[:4] for n in names["train"]].index("rare")]).write_bytes(b"")
+    with pytest.raises(InputError, match="none of the images to train on can be read of rare; rep"):
+        run_load(things, bad_images="skip")
+    assert contents(Path("data")) == before
 
 
 def test_what_would_fit_fits(things: Path) -> None:

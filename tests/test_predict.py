@@ -131,6 +131,17 @@ def test_a_folder_of_archives_is_read(run_predict: Predict, tmp_path: Path) -> N
     assert [row["file"] for row in run_predict("zips")] == ["zips/a.zip/z.png", "zips/b.zip/z.png"]
 
 
+def test_links_to_folders_are_followed_and_loops_refused(
+    run_predict: Predict, tmp_path: Path
+) -> None:
+    write_images(tmp_path, {"in/a.png": 1, "elsewhere/b.png": 1})
+    (tmp_path / "in/linked").symlink_to(tmp_path / "elsewhere")
+    assert [row["file"] for row in run_predict("in")] == ["in/a.png", "in/linked/b.png"]
+    (tmp_path / "elsewhere/loop").symlink_to(tmp_path / "in")
+    with pytest.raises(InputError, match="/loop is a link to a folder that is in the data set al"):
+        run_predict("in")
+
+
 def test_the_columns_are_ranked_and_fewer_for_two_classes(
     run_predict: Predict, tmp_path: Path
 ) -> None:
