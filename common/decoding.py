@@ -4,47 +4,29 @@
 - With ``grayscale`` the grey level of a colour is its luma; with ``rgb`` a grey image has three
   equal channels. What is transparent is laid on white, 16 bits become 8, and a photo is turned
   the way its EXIF orientation says.
-- An image is whole if its decoder reads all of it without complaint. What follows the end of the
-  image in its file, as the video of a motion photo does, is not looked at.
+- An image is whole if its decoder reads all of it without complaint of its pixels. What follows
+  the end of the image in its file, as the video of a motion photo does, is not looked at.
+- Colours are lost where a file stores colours, that is in channels of their own, though all may be
+  grey, or as a palette that holds one which is not grey.
 - A JPEG much larger than wanted is decoded at a half, a quarter or an eighth of its size, which
   saves most of the time: the decoder leaves out the fine detail that resizing would average away.
 """
 
-import io
-import os
-import re
-import struct
-import warnings
-import zlib
 from typing import NamedTuple
 
-MAX_PIXELS = 2**27  # what a picture may decode to, lest a small file fill the memory
-os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(MAX_PIXELS)  # OpenCV reads it at its import
+import cv2
+import numpy as np
 
-import cv2  # noqa: E402
-import numpy as np  # noqa: E402
-import simplejpeg  # noqa: E402
-from PIL import Image, ImageOps  # noqa: E402
-
-from common.params import CHANNELS, ColorMode  # noqa: E402
+from common.image_files import BadImageError, check_size, holds_colour
+from common.jpeg import decode_jpeg
+from common.params import CHANNELS, ColorMode
+from common.png import PNG, decode_png
 
 # A damaged image becomes an error with its name; OpenCV's own word to stderr has no name.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
-TOO_LARGE = "more than 2^27 pixels"
-
-JPEG, PNG, BMP = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM"
-
-JPEG_SCAN, JPEG_END, PNG_END = b"\xff\xda", b"\xff\xd9", b"IEND\xaeB`\x82"
-
-EXIF = re.compile(rb"\xff\xe1(..)Exif\x00\x00", re.DOTALL)  # the length is in the parentheses
-
-ORIENTATION = 0x0112  # the tag of the EXIF standard
-PNG_COLOUR_TYPES = (2, 3, 6)  # true colour, palette, true colour with transparency
-
-
-class BadImageError(Exception):
-    """The bytes are not an image that can be read; the message says why."""
+JPEG, BMP = b"\xff\xd8\xff", b"BM"
+LONGEST_BMP = 1_000_000  # pixels of a side, as of PNG; OpenCV takes a few more
 
 
 class DecodedImage(NamedTuple):
@@ -86,14 +68,9 @@ def decode(data: bytes, image_size: int, color_mode: ColorMode = "grayscale") ->
     if data.startswith(JPEG):
         pixels, has_colour = decode_jpeg(data, image_size, color_mode)
     elif data.startswith(PNG):
-        if has_transparency(data):
-            pixels = decode_transparent_png(data, color_mode)
-        else:
-            pixels = decode_with_opencv(data, color_mode, whole=PNG_END in data)
-        has_colour = data[25] in PNG_COLOUR_TYPES
+        pixels, has_colour = decode_png(data, color_mode)
     elif data.startswith(BMP):
-        pixels = decode_with_opencv(data, color_mode, whole=True)
-        has_colour = int.from_bytes(data[28:30], "little") > 8  # bits a pixel
+        pixels, has_colour = decode_bmp(data, color_mode)
     else:
         raise BadImageError("not a JPEG, PNG or BMP image")
     if pixels.shape[:2] != (image_size, image_size):
@@ -104,136 +81,39 @@ def decode(data: bytes, image_size: int, color_mode: ColorMode = "grayscale") ->
     return DecodedImage(pixels, has_colour and color_mode == "grayscale")
 
 
-def decode_jpeg(data: bytes, image_size: int, color_mode: ColorMode) -> tuple[np.ndarray, bool]:
-    """Decode a JPEG file, turned as its EXIF orientation says.
-
-    simplejpeg reports what libjpeg warns of. OpenCV would fill in what is damaged or
-    missing and say nothing.
+def decode_bmp(data: bytes, color_mode: ColorMode) -> tuple[np.ndarray, bool]:
+    """Decode a BMP file.
 
     Returns
     -------
     (ndarray of uint8, bool)
-        The pixels, at least `image_size` high and wide where the file has as many; whether
-        the file stores colours.
+        The pixels; whether the file stores colours.
 
     Raises
     ------
     BadImageError
-        If the image is cut off or damaged, or holds more than `MAX_PIXELS` pixels.
+        If the image is cut off, damaged or too large.
     """
-    try:
-        height, width, stored_as, _ = simplejpeg.decode_jpeg_header(data)
-        if height * width > MAX_PIXELS:
-            raise BadImageError(TOO_LARGE)
-        pixels = simplejpeg.decode_jpeg(
-            data,
-            "GRAY" if color_mode == "grayscale" else "RGB",
-            min_height=image_size,
-            min_width=image_size,
-        )
-    except (ValueError, KeyError) as error:
-        reason = str(error).removeprefix("Corrupt JPEG data: ")
-        if isinstance(error, KeyError) or "subsampling" in reason:
-            # simplejpeg has no name for a rare way to store colours coarsely, and no other
-            # word for a file without a header. Inside a scan no end mark can stand, so that
-            # a whole file has one after its last scan.
-            is_whole = data.rfind(JPEG_END) > data.rfind(JPEG_SCAN)
-            return decode_with_opencv(data, color_mode, whole=is_whole), True
-        if reason == "Premature end of JPEG file":
-            raise BadImageError("the image is cut off") from None
-        raise BadImageError(f'the image is damaged: libjpeg says "{reason}"') from None
-    orientation = orientation_of(data)
-    if orientation != 1:
-        pixels = turned(pixels, orientation)
-    return pixels, stored_as != "Gray"
-
-
-def orientation_of(data: bytes) -> int:
-    """Return the EXIF orientation of a JPEG file: 1, which is upright, to 8.
-
-    A file without one, or whose EXIF data is damaged, counts as upright.
-    """
-    segment = EXIF.search(data, 0, data.find(JPEG_SCAN))  # behind it may be another image
-    if not segment:
-        return 1
-    start, length = segment.start(1), int.from_bytes(segment[1], "big")
-    exif = Image.Exif()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's, of other tags that are damaged
-        try:
-            exif.load(data[start + 2 : start + length])
-            return exif.get(ORIENTATION, 1)
-        except (SyntaxError, ValueError, OSError, struct.error):
-            return 1
-
-
-def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Return pixels upright whose EXIF orientation is given."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    return np.ascontiguousarray(pixels)
-
-
-def has_transparency(png: bytes) -> bool:
-    """Tell whether a PNG file stores how transparent its pixels are."""
-    return png[25:26] in (b"\x04", b"\x06") or png.find(b"tRNS", 0, png.find(b"IDAT")) >= 0
-
-
-def decode_transparent_png(data: bytes, color_mode: ColorMode) -> np.ndarray:
-    """Decode a PNG file and lay it on white, turned as its EXIF orientation says.
-
-    OpenCV would show the colours that are stored below what is transparent: anything.
-
-    Raises
-    ------
-    BadImageError
-        If the image is cut off or damaged, or holds more than `MAX_PIXELS` pixels.
-    """
-    if PNG_END not in data:
-        raise BadImageError("the image is cut off")
-    try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise BadImageError(TOO_LARGE)
-            upright = ImageOps.exif_transpose(image).convert("RGBA")
-    except Image.DecompressionBombError:
-        raise BadImageError(TOO_LARGE) from None
-    except (OSError, SyntaxError, ValueError, struct.error, zlib.error):
-        raise BadImageError("the image is damaged") from None
-    white = Image.new("RGBA", upright.size, "white")
-    mode = "L" if color_mode == "grayscale" else "RGB"
-    return np.asarray(Image.alpha_composite(white, upright).convert(mode))
-
-
-def decode_with_opencv(data: bytes, color_mode: ColorMode, *, whole: bool) -> np.ndarray:
-    """Decode an image file, turned as its EXIF orientation says.
-
-    Parameters
-    ----------
-    data : bytes
-        The file.
-    color_mode : str
-        ``grayscale`` or ``rgb``.
-    whole : bool
-        Whether the end of the image is there, which OpenCV does not check.
-
-    Raises
-    ------
-    BadImageError
-        If the image is cut off or damaged, or holds more than `MAX_PIXELS` pixels.
-    """
-    if not whole:
-        raise BadImageError("the image is cut off")
+    header = int.from_bytes(data[14:18], "little")  # its size
+    is_old = header == 12  # of OS/2
+    width = number_in(data, 18, 2 if is_old else 4)
+    height = number_in(data, 20, 2) if is_old else number_in(data, 22, 4)
+    bits = number_in(data, 24 if is_old else 28, 2)  # of a pixel
+    check_size(abs(height), width, LONGEST_BMP)  # a height below zero: the first row is the top
     flag = cv2.IMREAD_GRAYSCALE if color_mode == "grayscale" else cv2.IMREAD_COLOR_RGB
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
-    except cv2.error as error:
-        reason = TOO_LARGE if "pixels" in str(error) else "the image is damaged"
-        raise BadImageError(reason) from None
+    except cv2.error:
+        pixels = None
     if pixels is None:
         raise BadImageError("the image is damaged")
-    return pixels
+    if bits > 8:
+        return pixels, True
+    start, entry = 14 + header, 3 if is_old else 4
+    colours = (0 if is_old else number_in(data, 46, 4)) or 1 << bits
+    return pixels, holds_colour(data[start : start + entry * colours], entry)
+
+
+def number_in(data: bytes, at: int, size: int) -> int:
+    """Return a number in a BMP file's header, in which those of four bytes have a sign."""
+    return int.from_bytes(data[at : at + size], "little", signed=size == 4)

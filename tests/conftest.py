@@ -12,7 +12,6 @@ from filelock import FileLock
 from hypothesis import HealthCheck, settings
 from PIL import Image
 
-import common.decoding  # noqa: F401  sets OpenCV's limit, which holds only if set before its import
 from common.processors import usable_processors
 from tests.helpers import commit, copy_repository, dvc, git, stages_run, write_params
 
