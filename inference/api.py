@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import functools
 import json
 import re
 from pathlib import Path
@@ -23,6 +24,7 @@ from inference.uploads import BUSY, FIELD, Uploads
 
 MAX_REQUESTS = 128  # under way
 ANSWER_SECONDS = 60.0
+WRITTEN_AT_ONCE = 2**14  # numbers of an answer: more would keep other requests waiting
 
 PAGE = Path(__file__).parent / "page"
 PAGES = {"/": "index.html", "/docs": "docs.html"}  # other files by their own names
@@ -79,7 +81,7 @@ REASONS = {
     400: "The request or its form cannot be read, or has no file",
     403: "A page of another site sent it, or it names another host",
     408: "It took the client too long to send it",
-    413: "Too many bytes, files or pixels",
+    413: "Too many bytes, files, pixels or scans",
     422: "A file is no image that can be read; the sentence names it",
     429: "Too many requests are under way; Retry-After says when to try again",
     431: "The headers are too long",
@@ -143,13 +145,11 @@ def application(model: ExportedModel, hosts: frozenset[str] | None = None) -> AS
                 rows = await batcher.probabilities_of(images)
         except TimeoutError:
             raise HTTPException(429, BUSY, {"Retry-After": "1"}) from None
-        predictions = [
-            prediction_of(name, classes, row) for name, row in zip(names, rows, strict=True)
-        ]
-        if seen:
-            for prediction, image in zip(predictions, images, strict=True):
-                prediction["seen"] = data_url_of(image)
-        return Response(json.dumps({"predictions": predictions}), media_type="application/json")
+        write = functools.partial(json_of, names, classes, rows, images if seen else None)
+        is_short = rows.size + seen * images.size <= WRITTEN_AT_ONCE
+        return Response(
+            write() if is_short else await asyncio.to_thread(write), media_type="application/json"
+        )
 
     @app.get("/health")
     async def health() -> Health:
@@ -188,6 +188,29 @@ def constant(response: Response):
         return response
 
     return answer
+
+
+def json_of(
+    names: list[str], classes: list[str], rows: np.ndarray, images: np.ndarray | None
+) -> str:
+    """Return the answer to a request.
+
+    Parameters
+    ----------
+    names : list of str
+        Of the files.
+    classes : list of str
+        Names of the classes, by label.
+    rows : ndarray of float32, shape (files, classes)
+        What the model said.
+    images : ndarray of uint8, shape (files, H, W, 1 or 3), or None
+        What the network saw, where that is asked for.
+    """
+    predictions = [prediction_of(name, classes, row) for name, row in zip(names, rows, strict=True)]
+    if images is not None:
+        for prediction, image in zip(predictions, images, strict=True):
+            prediction["seen"] = data_url_of(image)
+    return json.dumps({"predictions": predictions})
 
 
 def prediction_of(name: str, classes: list[str], probabilities: np.ndarray) -> dict:

@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import csv
 import json
+import os
 import shlex
 import shutil
 import sys
@@ -244,12 +245,29 @@ def paths_in(value: str) -> list[str]:
     """
     if not value.strip():
         raise InputError(f"IMAGES is not set; {WANTED}, as in `make predict IMAGES=photos`")
-    if Path(value).exists():
+    if os.path.exists(value):  # noqa: PTH110  Path's fails where many names are too long for one
         return [value]
     try:
         return shlex.split(value)
     except ValueError as error:
-        raise InputError(f"IMAGES is {value!r}: {error}") from None
+        shown = value if len(value) < NAME_WIDTH else f"{value[:NAME_WIDTH]}..."
+        raise InputError(f"IMAGES is {shown!r}: {error}; {QUOTED}") from None
+
+
+QUOTED = "several names are separated by spaces and quoted as for a shell"
+
+
+def check_paths(names: list[str]) -> None:
+    """Refuse paths that do not exist, before anything is exported or predicted."""
+    for name in names:
+        try:
+            os.stat(name)  # noqa: PTH116  it is not a path yet
+        except FileNotFoundError:
+            hint = f"; {QUOTED}" if len(names) > 1 else ""
+            raise InputError(f"{name!r} does not exist; {WANTED}{hint}") from None
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise InputError(f"{name!r} cannot be read: {reason}") from None
 
 
 def output_path(value: str, option: str) -> Path | None:
@@ -291,9 +309,7 @@ def main() -> None:
         names = [*names, *paths_in(arguments.images or "")]
     csv_path = output_path(arguments.csv, "CSV")
     json_path = output_path(arguments.json, "JSON")
-    for name in names:
-        if not Path(name).exists():
-            raise InputError(f"{name!r} does not exist; {WANTED}")
+    check_paths(names)
     model = open_current()
     classes = model.description.classes
     images = Images([Path(name) for name in names], classes)

@@ -34,14 +34,19 @@ def listening(host: str, port: str) -> socket.socket:
         raise InputError(f"PORT is {port!r}; it must be a whole number, 0 to 65535")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
-            host, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            re.sub(r"^\[(.*)\]$", r"\1", host),
+            int(port),
+            type=socket.SOCK_STREAM,
+            flags=socket.AI_PASSIVE,
         )[0]
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen()  # else a second one that binds would be told only later
-    except OSError as error:
-        raise InputError(f"cannot listen on {host}, port {port}: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        # A ValueError is Python's of what can be no name, such as one with 64 letters before a dot.
+        reason = error.strerror if isinstance(error, OSError) else "that is no name of a machine"
+        raise InputError(f"cannot listen on {host!r}, port {port}: {reason}") from None
     return listener
 
 

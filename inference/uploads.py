@@ -1,9 +1,13 @@
 """Read the images of a request into memory, never onto the disk, and decode them."""
 
 import asyncio
+import functools
 import io
+import itertools
 import logging
-from collections.abc import AsyncGenerator
+import re
+import time
+from collections.abc import AsyncGenerator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -23,7 +27,12 @@ MAX_BODY = 32 * MEGABYTE  # bytes of one request
 MAX_ALL_BODIES = 256 * MEGABYTE  # bytes of all requests under way
 MAX_FILES = 100  # in one request
 MAX_PIXELS = 2**25  # of one image: 8K video has as many; less than `load` takes, to save memory
-DECODED_AT_ONCE = 4096  # bytes: a smaller file is decoded sooner than handed to another thread
+MAX_ALL_PIXELS = 2**27  # of all images of one request
+MAX_SCANS = 100  # of a JPEG image: each passes over all its pixels; encoders write about ten
+# Smaller files are decoded sooner than handed to another thread; but all wait for it meanwhile.
+SMALL_BYTES, SMALL_PIXELS = 4096, 2**14
+AT_ONCE_SECONDS = 0.003  # for the small files of one request
+TURN_SECONDS = 0.02  # of the other thread for one request, before the next has its turn
 FIELD = "files"
 BODY = "body"  # the name of an image that comes without one
 
@@ -38,10 +47,16 @@ class Upload(NamedTuple):
     data: bytes
 
 
-class InMemoryParser(MultiPartParser):
-    """Starlette's parser of forms, which else writes what is above a megabyte to the disk."""
+class FormParser(MultiPartParser):
+    """Starlette's parser of forms, kept from the disk and from codecs that the client names.
+
+    By itself it writes what is above a megabyte to the disk, and reads names by the `charset` of
+    the request, which may be any codec of Python's. RFC 7578 knows no such parameter: names are
+    UTF-8. Those that are not are read as Latin-1.
+    """
 
     spool_max_size = MAX_BODY + 1
+    _charset = property(lambda self: "utf-8", lambda self, value: None)
 
 
 class Uploads:
@@ -92,23 +107,34 @@ class Uploads:
                 files = await files_of_form(request, limited())
             else:
                 files = [Upload(BODY, b"".join([chunk async for chunk in limited()]))]
-            images = [await self.decoded(file) for file in files]
+            images = await self.decoded(files)
         finally:
             self.bytes_under_way -= received
         return [file.name for file in files], np.stack(images)
 
-    async def decoded(self, file: Upload) -> np.ndarray:
-        """Return the pixels of a file."""
-        if len(file.data) <= DECODED_AT_ONCE:
-            return self.decode(file)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.decoder, self.decode, file)
+    async def decoded(self, files: list[Upload]) -> list[np.ndarray]:
+        """Return the pixels of files, decoded where that does not keep other requests waiting."""
+        images = self.decode_some(itertools.takewhile(is_small, files), AT_ONCE_SECONDS)
+        if len(images) < len(files):
+            in_thread = functools.partial(asyncio.get_running_loop().run_in_executor, self.decoder)
+            await in_thread(check, files)
+            while len(images) < len(files):
+                rest = files[len(images) :]
+                images += await in_thread(self.decode_some, rest, TURN_SECONDS)
+        return images
+
+    def decode_some(self, files: Iterable[Upload], seconds: float) -> list[np.ndarray]:
+        """Return the pixels of the first files, as many as are decoded in a time."""
+        end = time.monotonic() + seconds
+        images = []
+        for file in files:
+            images.append(self.decode(file))
+            if time.monotonic() > end:
+                break
+        return images
 
     def decode(self, file: Upload) -> np.ndarray:
         """Return the pixels of a file, decoded as `load` decodes the images of the training."""
-        if pixels_of(file.data) > MAX_PIXELS:
-            millions = MAX_PIXELS // 10**6
-            raise HTTPException(413, f"{file.name}: more than {millions} million pixels")
         try:
             return decode(file.data, self.description.image_size, self.description.color_mode)[0]
         except BadImageError as error:
@@ -127,7 +153,7 @@ async def files_of_form(request: Request, body: AsyncGenerator[bytes, None]) -> 
     HTTPException
         4xx: it is no form, or not one with such a field, or has too many.
     """
-    parser = InMemoryParser(request.headers, body, max_files=MAX_FILES, max_fields=MAX_FILES)
+    parser = FormParser(request.headers, body, max_files=MAX_FILES, max_fields=MAX_FILES)
     try:
         form = await parser.parse()
     except MultiPartException as error:
@@ -146,9 +172,57 @@ async def files_of_form(request: Request, body: AsyncGenerator[bytes, None]) -> 
     return files
 
 
+def is_small(file: Upload) -> bool:
+    """Tell whether a file is decoded in next to no time."""
+    return len(file.data) <= SMALL_BYTES and 0 < pixels_of(file.data) <= SMALL_PIXELS
+
+
+def check(files: list[Upload]) -> None:
+    """Refuse files that would take too much memory or time to decode.
+
+    Raises
+    ------
+    HTTPException
+        413: one of them, or all together, have too many pixels, or one has too many scans.
+    """
+    all_pixels = 0
+    for file in files:
+        pixels = pixels_of(file.data)
+        if pixels > MAX_PIXELS:
+            message = f"{file.name}: more than {MAX_PIXELS // 10**6} million pixels"
+            raise HTTPException(413, message)
+        if file.data.startswith(JPEG) and has_many_scans(file.data):
+            raise HTTPException(413, f"{file.name}: a JPEG image of more than {MAX_SCANS} scans")
+        all_pixels += pixels
+    if all_pixels > MAX_ALL_PIXELS:
+        message = f"the images have more than {MAX_ALL_PIXELS // 10**6} million pixels together"
+        raise HTTPException(413, f"{message}; send several requests")
+
+
+def has_many_scans(jpeg: bytes) -> bool:
+    """Tell whether a JPEG image has more than `MAX_SCANS` scans."""
+    if jpeg.count(JPEG_SCAN) <= MAX_SCANS:
+        return False
+    # Some of these bytes may lie in other segments, or in a video that follows the image.
+    scans = position = 0
+    while scans <= MAX_SCANS and (marker := JPEG_MARKER.search(jpeg, position)):
+        if marker[1] == b"\xd9":  # the end of the image
+            return False
+        scans += marker[1] == b"\xda"
+        position = marker.end()
+        if marker[1] != b"\xd8":  # the start of the image alone has no length
+            position += int.from_bytes(jpeg[position : position + 2], "big")
+    return scans > MAX_SCANS
+
+
+JPEG_SCAN = b"\xff\xda"
+# A marker, but those that may stand in the data of a scan.
+JPEG_MARKER = re.compile(rb"\xff+([\x02-\xcf\xd8-\xfe])")
+
+
 def pixels_of(data: bytes) -> int:
     """Return how many pixels an image file says that it has; 0 where it says nothing."""
-    if data.startswith(PNG):
+    if data.startswith(PNG) and data[12:16] == b"IHDR":
         return int.from_bytes(data[16:20], "big") * int.from_bytes(data[20:24], "big")
     if data.startswith(BMP):
         if data[14:18] == b"\x0c\x00\x00\x00":  # the header of OS/2

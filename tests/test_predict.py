@@ -295,7 +295,11 @@ def stored(name: str, content: bytes) -> bytes:
         (["a.png", "--json=out.csv"], "JSON is 'out.csv'; it must be .* that ends in .json"),
         (["--images="], "IMAGES is not set; give .*, as in `make predict IMAGES=photos`"),
         ([], "IMAGES is not set"),
-        (["--images=it's"], 'IMAGES is "it\'s": No closing quotation'),
+        (["--images=it's"], 'IMAGES is "it\'s": No closing quotation; .* quoted as for a shell'),
+        (["--images=a photo.png a.png"], "'a' does not exist; give .* quoted as for a shell"),
+        (["x" * 300], "'x{300}' cannot be read: File name too long"),
+        (["a.png/b.png"], "'a.png/b.png' cannot be read: Not a directory"),
+        (["a\0.png"], r"'a\\x00.png' cannot be read: "),
         (["bad.png"], "1 of 1 images cannot be read:\n  bad.png: the file is empty"),
         (["\udc80.png"], r"the path '\\udc80.png' is not UTF-8"),
     ],
@@ -332,6 +336,14 @@ def test_images_is_one_path_or_several(run_predict: Predict, tmp_path: Path, val
     write_images(tmp_path, {"a.png": 0, "it's one.png": 0})
     rows = run_predict(f"--images={value}")
     assert [row["file"] for row in rows] == (["a.png"] if " '" in value else []) + ["it's one.png"]
+
+
+def test_images_may_be_more_names_than_one_name_is_long(
+    run_predict: Predict, tmp_path: Path
+) -> None:
+    names = [f"IMG_{number}.png" for number in range(10, 50)]
+    write_images(tmp_path, dict.fromkeys(names, 0))
+    assert [row["file"] for row in run_predict(f"--images={' '.join(names)}")] == names
 
 
 def test_make_passes_values_on_as_they_are() -> None:

@@ -34,6 +34,11 @@ from tests.serving import BOUNDARY, Server, answer_of, form_of, serving
 
 FORM = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 DIGIT = encoded(GREY, "JPEG")
+H2C = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABk"}
+# Few bytes of many pixels, and of many scans, the last of which is there 200 times.
+VAST = encoded(Image.new("1", (5700, 5700)))
+SCANS = encoded(Image.new("L", (256, 256)), "JPEG", progressive=True)
+SCANS = SCANS[:-2] + SCANS[SCANS.rindex(b"\xff\xda") : -2] * 199 + SCANS[-2:]
 PHOTO = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), "u1")))
 SLOW_AND_SMALL = """
 from inference import api, connections, serve
@@ -165,6 +170,8 @@ def test_what_comes_together_is_answered_by_one_call() -> None:
         (b"", {"Content-Length": str(MAX_BODY + 1)}, 413, "the request has more than 32 MB; "),
         (iter([bytes(2**20)] * 33), {}, 413, "the request has more than 32 MB; "),  # chunked
         (encoded(Image.new("1", (6000, 6000))), {}, 413, "body: more than 33 million pixels"),
+        (form_of((("a", VAST),) * 5), FORM, 413, "the images have more than 134 million pixels "),
+        (SCANS, {}, 413, "body: a JPEG image of more than 100 scans"),
         (DIGIT, {"Origin": "https://example.com"}, 403, "pages of other sites may not ask"),
         (DIGIT, {"Origin": "null"}, 403, "pages of other sites may not ask"),
         (DIGIT, {"Host": "example.com"}, 403, "the server is not asked under its own name"),
@@ -200,18 +207,108 @@ def test_other_addresses_and_methods_are_refused(
 
 
 def test_what_is_no_http_is_refused(server: Server) -> None:
-    with socket.create_connection(("127.0.0.1", server.port)) as connection:
-        connection.sendall(b"\x16\x03\x01 this is no HTTP\r\n\r\n")
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+        connection.sendall(b"\x16\x03\x01 this is no HTTP\r\n\r\n" + BEYOND)
         assert connection.recv(1000).startswith(b"HTTP/1.1 400 Bad Request\r\n")
 
 
 def test_endless_headers_are_refused(server: Server) -> None:
     start = b"GET / HTTP/1.1\r\nX: "
-    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
         connection.sendall(start + b"x" * (MAX_HEADERS + 1 - len(start)))
         said = b"".join(iter(lambda: connection.recv(1000), b""))
     assert said.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
     assert said.endswith(b'{"detail": "the headers have more than 32768 bytes"}')
+
+
+def test_others_are_answered_while_images_are_decoded(server: Server) -> None:
+    """Of few bytes, which must not make them count as small."""
+    with ThreadPoolExecutor(1) as pool:
+        start = time.monotonic()
+        decoded = pool.submit(server.predict, *[("vast.png", VAST)] * 4)
+        waits = [start]
+        while not decoded.done():
+            assert server.ask("GET", "/health").status == 200
+            waits.append(time.monotonic())
+    assert decoded.result().status == 200
+    longest = np.diff(waits).max()
+    assert longest < max(0.2, (waits[-1] - start) / 3)  # the second where the machine is busy
+
+
+def test_what_follows_a_jpeg_image_is_not_among_its_scans(
+    server: Server, model: ExportedModel
+) -> None:
+    photo = encoded(Image.new("L", (256, 256)), "JPEG")
+    answer = server.ask("POST", "/predict", photo + b"\xff\xda" * 200)
+    assert answer.body == {"predictions": [expected(model, "body", photo)]}
+
+
+@pytest.mark.parametrize(
+    "charset", ["undefined", "punycode", "utf-7", "unicode_escape", "latin-1", "no such charset"]
+)
+def test_names_are_utf_8_whatever_charset_is_given(server: Server, charset: str) -> None:
+    """RFC 7578, section 5.1.2, has no such parameter; other bytes are read as Latin-1."""
+    names = ["ä+2AA-\\ud800七.png", "\udcff\udced\udca0\udc80.png"]
+    body = b"".join(
+        f'--b\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n'
+        f"Content-Type: image/jpeg; charset={charset}\r\n\r\n".encode("utf-8", "surrogateescape")
+        + DIGIT
+        + b"\r\n"
+        for name in names
+    )
+    field = f'--b\r\nContent-Disposition: form-data; name="_charset_"\r\n\r\n{charset}\r\n'.encode()
+    kind = f'multipart/form-data; boundary=b; charset="{charset}"'
+    answer = server.ask("POST", "/predict", field + body + b"--b--\r\n", {"Content-Type": kind})
+    assert answer.status == 200
+    files = [prediction["file"] for prediction in answer.body["predictions"]]
+    assert files == [names[0], "\xff\xed\xa0\x80.png"]
+
+
+@pytest.mark.parametrize("headers", [H2C, {"Connection": "upgrade", "Upgrade": "websocket"}])
+def test_an_offer_of_another_protocol_is_ignored(
+    server: Server, model: ExportedModel, headers: dict[str, str]
+) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    for body in (DIGIT, iter([DIGIT[:9], DIGIT[9:]]), DIGIT):  # whole, then in chunks
+        connection.request("POST", "/predict", body, headers)
+        answer = answer_of(connection)
+        assert answer.body == {"predictions": [expected(model, "body", DIGIT)]}
+    connection.close()
+
+
+@pytest.mark.parametrize("offer", [{}, H2C])
+def test_requests_may_be_sent_ahead(server: Server, offer: dict[str, str]) -> None:
+    """More than headers may be long, all together; each gets its answer."""
+    lines = [f"{name}: {value}\r\n" for name, value in offer.items()]
+    request = f"GET /health HTTP/1.1\r\nHost: localhost\r\nX: {'x' * 99}\r\n{''.join(lines)}\r\n"
+    end = "GET /model HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+        connection.sendall((request * 1500 + end).encode())
+        said = b"".join(iter(lambda: connection.recv(2**16), b""))
+    assert said.count(b'{"status":"ok"}') == 1500
+    assert b'"classes"' in said
+
+
+BEYOND = bytes(60 * 10**6)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers", "status"),
+    [
+        ("/predict", BEYOND, {}, 413),
+        ("/predict", BEYOND, {"Connection": "close"}, 413),
+        ("/predict", iter([BEYOND] * 3), {"Connection": "close"}, 413),  # chunked
+        ("/predict", BEYOND, {"Connection": "close", "Origin": "https://example.com"}, 403),
+        ("/predict?seen=perhaps", BEYOND, {"Connection": "close"}, 400),
+        ("/nowhere", BEYOND, {"Connection": "close"}, 404),
+        ("/health", BEYOND, {"Connection": "close"}, 405),
+    ],
+)
+def test_who_sends_all_before_reading_hears_why_it_is_refused(
+    server: Server, path: str, body: object, headers: dict[str, str], status: int
+) -> None:
+    answer = server.ask("POST", path, body, headers)
+    assert (answer.status, answer.body.keys()) == (status, {"detail"})
 
 
 def test_large_uploads_stay_in_memory(server: Server) -> None:
@@ -238,7 +335,7 @@ def test_who_is_slow_or_one_too_many_is_refused(folder: Path) -> None:
     with serving(folder, program=("-c", SLOW_AND_SMALL)) as server:
 
         def begun(text: bytes) -> socket.socket:
-            connection = socket.create_connection(("127.0.0.1", server.port))
+            connection = socket.create_connection(("127.0.0.1", server.port), timeout=60)
             connection.sendall(text)
             return connection
 
@@ -248,8 +345,9 @@ def test_who_is_slow_or_one_too_many_is_refused(folder: Path) -> None:
         time.sleep(0.3)
         busy = server.ask("POST", "/predict", DIGIT)  # three requests are under way
         assert (busy.status, busy.headers["Retry-After"]) == (429, "1")
-        waiting += [begun(b"") for _ in range(3)]
-        with begun(b"") as one_too_many:
+        waiting += [begun(b"") for _ in range(2)]
+        early = begun(head + b"Origin: null\r\nContent-Length: 1000\r\n\r\nxx")
+        with begun(body + bytes(10**6)) as one_too_many:
             said = one_too_many.recv(1000)
         assert said.startswith(b"HTTP/1.1 429 Too Many Requests\r\n")
         assert said.endswith(b'{"detail": "too many connections are open; try again in a second"}')
@@ -258,6 +356,9 @@ def test_who_is_slow_or_one_too_many_is_refused(folder: Path) -> None:
             assert said.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
             assert said.endswith(b'{"detail": "the request did not come within 2 seconds"}')
             connection.close()
+        said = b"".join(iter(lambda: early.recv(1000), b""))  # whose rest was waited for as long
+        assert said.startswith(b"HTTP/1.1 403 Forbidden\r\n")
+        early.close()
         assert server.ask("POST", "/predict", DIGIT).status == 200
         form = form_of((("1.jpg", DIGIT),) * MAX_FILES)
         head = (
@@ -275,13 +376,13 @@ def test_who_is_slow_or_one_too_many_is_refused(folder: Path) -> None:
 def test_who_goes_away_early_harms_nobody(server: Server) -> None:
     request = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000\r\n\r\nx"
     for length in (5, 30, len(request)):
-        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
             connection.sendall(request[:length])
     assert server.ask("POST", "/predict", DIGIT).status == 200
 
 
 def test_one_connection_serves_many_requests(server: Server) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     for body, status in ((DIGIT, 200), (b"x", 422), (DIGIT, 200), (bytes(2**20), 422)) * 3:
         connection.request("POST", "/predict", body)
         assert answer_of(connection).status == status
@@ -323,7 +424,13 @@ FORMS = st.builds(
     st.sampled_from([b"--a-boundary--\r\n", b"--a-boundary--", b"", b"\r\n--"]),
 )
 TYPES = st.sampled_from(
-    [FORM["Content-Type"], "multipart/form-data; boundary=", "image/png", "text/html; charset=ä"]
+    [
+        FORM["Content-Type"],
+        FORM["Content-Type"] + "; charset=undefined",
+        "multipart/form-data; boundary=",
+        "image/png",
+        "text/html; charset=ä",
+    ]
 )
 
 
@@ -341,7 +448,7 @@ def test_no_upload_is_an_error_of_the_server(server: Server, body: bytes, kind: 
 @settings(max_examples=50)
 @given(st.binary(max_size=100))
 def test_no_bytes_are_an_error_of_the_server(server: Server, request_bytes: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
         connection.sendall(b"POST " + request_bytes + b" HTTP/1.1\r\n\r\n")
         connection.shutdown(socket.SHUT_WR)
         assert not re.match(rb"HTTP/1.1 5", connection.recv(1000))
@@ -366,7 +473,12 @@ def test_the_description_is_of_what_there_is(server: Server) -> None:
     [
         ("127.0.0.1", "taken", "PORT is 'taken'; it must be a whole number, 0 to 65535"),
         ("127.0.0.1", "65536", "PORT is '65536'; it must be a whole number, 0 to 65535"),
-        ("no.such.host.invalid", "8000", "cannot listen on no.such.host.invalid, port 8000: "),
+        ("no.such.host.invalid", "8000", "cannot listen on 'no.such.host.invalid', port 8000: "),
+        ("a" * 64, "8000", f"cannot listen on '{'a' * 64}', port 8000: that is no name of a mach"),
+        ("a..b", "8000", "cannot listen on 'a..b', port 8000: that is no name of a machine"),
+        ("\udc80", "8000", r"cannot listen on '\udc80', port 8000: that is no name of a machine"),
+        ("", "8000", "cannot listen on '', port 8000: "),
+        ("192.0.2.1", "8000", "cannot listen on '192.0.2.1', port 8000: "),  # nobody's
     ],
 )
 def test_a_wrong_address_is_refused(host: str, port: str, said: str) -> None:
@@ -383,7 +495,7 @@ def test_a_taken_port_is_one_line(server: Server, folder: Path) -> None:
         text=True,
     )
     assert (done.returncode, done.stdout) == (1, "")
-    said = f"serve: error: cannot listen on 127.0.0.1, port {server.port}: "
+    said = f"serve: error: cannot listen on '127.0.0.1', port {server.port}: "
     assert done.stderr.startswith(said)
     assert done.stderr.count("\n") == 1
 
