@@ -29,6 +29,7 @@ def main() -> None:
     if not Path("dvc.yaml").is_file():
         raise InputError("there is no dvc.yaml here; run from the root of the repository")
     after = resolve(arguments.rev or "HEAD")
+    after.check_params()
     before = resolve(arguments.base) if arguments.base else default_base(after)
     report = compare(before, after)
     write_report(report)

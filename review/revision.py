@@ -18,7 +18,7 @@ import voluptuous
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 
 from common.console import InputError
-from common.params import parse_yaml
+from common.params import PARAMS, check_keys, parse_yaml
 from review.git import folder_environment, git, successful_git
 from review.predictions import PREDICTIONS, PREDICTIONS_FILE, fault_of
 
@@ -97,6 +97,18 @@ class Revision:
         except (ValueError, UnicodeDecodeError):
             raise InputError(f"{path} of {self.name} cannot be read") from None
         return table if set(columns) <= set(table.columns) else None
+
+    def check_params(self) -> None:
+        """Check that each key of params.yaml is one that a stage of this revision reads.
+
+        Raises
+        ------
+        InputError
+            If there is another: it has changed nothing of the results.
+        """
+        pipeline = self.mapping("dvc.yaml")
+        if pipeline:
+            check_keys(self.mapping(str(PARAMS)), pipeline, f"{PARAMS} of {self.name}")
 
     @cached_property
     def stages(self) -> Stages:

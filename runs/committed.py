@@ -54,8 +54,9 @@ def check_lock(head: "Revision") -> None:
     Raises
     ------
     InputError
-        If it is not.
+        If it is not, or a parameter is one that no stage reads.
     """
+    head.check_params()
     # Not at the top of the file: they import pandas and DVC, which take a second.
     from review.current import check_tag
     from review.revision import clone

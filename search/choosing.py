@@ -15,7 +15,7 @@ from common.console import InputError, deferring_interrupts, run_program
 from common.outputs import replacing
 from common.params import PARAMS
 from review.git import git
-from review.revision import NO_SETTING, SEED, resolve
+from review.revision import NO_SETTING, SEED, Revision, resolve
 from review.tables import BOUNDS, HIGHER_IS_BETTER, LOWER_IS_BETTER
 from runs.committed import check_lock, committed_params
 from runs.experiments import changed_params, check_identity, free_name
@@ -317,6 +317,7 @@ def apply_best(search: str, metric: str, recipe_name: str) -> None:
 
     choice = choose(results, search, metric, committed)
     best = choice.result
+    Revision(best.name, best.commit).check_params()
     recipe = recipe_of(committed, best.params)
     path = check_recipe(recipe_name, recipe) if recipe_name else None
     changes = as_changes(differing(committed, best.params))

@@ -262,6 +262,16 @@ def test_a_mistake_is_one_line(history: Path, base: str, rev: str, line: str) ->
     assert output.count("\n") == 1
 
 
+def test_a_parameter_that_no_stage_reads_is_named(history: Path, tmp_path: Path) -> None:
+    git(tmp_path, "clone", "--quiet", str(history), "clone")
+    clone = tmp_path / "clone"
+    (clone / "params.yaml").open("a").write("epoch: 10\n")
+    commit(clone, "as -S +epoch=10 does")
+    said = "no stage reads 'epoch'; did you mean epochs?"
+    for words in (("review", "--base=better"), ("runs.seeds", "2")):
+        assert said in command(clone, sys.executable, "-m", *words, fails=True)
+
+
 def test_a_regression_fails_where_it_must(history: Path) -> None:
     make = ("make", "--silent", "--assume-old", ".venv/installed", "review", "FAIL_ON=regression")
     output = command(history, *make, "BASE=better", "REV=baseline", fails=True)

@@ -232,7 +232,7 @@ def test_others_are_answered_while_images_are_decoded(server: Server) -> None:
             waits.append(time.monotonic())
     assert decoded.result().status == 200
     longest = np.diff(waits).max()
-    assert longest < max(0.2, (waits[-1] - start) / 3)  # the second where the machine is busy
+    assert longest < max(0.2, (waits[-1] - start) / 2)  # the second where the machine is busy
 
 
 def test_what_follows_a_jpeg_image_is_not_among_its_scans(
@@ -330,6 +330,14 @@ def test_the_size_is_read_before_decoding(image: bytes) -> None:
     assert pixels_of(image) == 60_000
 
 
+def test_the_size_is_that_of_the_decoder() -> None:
+    """Where they differed, an image might pass that takes any memory."""
+    photo = encoded(Image.new("RGB", (300, 200)), "JPEG")
+    stray = photo[:20] + b"\xff\x01 stray" + photo[20:]  # a mark that other readers refuse
+    assert decode(stray, 28).pixels.shape == (28, 28, 1)
+    assert pixels_of(stray) == 60_000
+
+
 @pytest.mark.slow
 def test_who_is_slow_or_one_too_many_is_refused(folder: Path) -> None:
     with serving(folder, program=("-c", SLOW_AND_SMALL)) as server:
@@ -347,7 +355,7 @@ def test_who_is_slow_or_one_too_many_is_refused(folder: Path) -> None:
         assert (busy.status, busy.headers["Retry-After"]) == (429, "1")
         waiting += [begun(b"") for _ in range(2)]
         early = begun(head + b"Origin: null\r\nContent-Length: 1000\r\n\r\nxx")
-        with begun(body + bytes(10**6)) as one_too_many:
+        with begun(body + bytes(10**7)) as one_too_many:
             said = one_too_many.recv(1000)
         assert said.startswith(b"HTTP/1.1 429 Too Many Requests\r\n")
         assert said.endswith(b'{"detail": "too many connections are open; try again in a second"}')
@@ -356,6 +364,7 @@ def test_who_is_slow_or_one_too_many_is_refused(folder: Path) -> None:
             assert said.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
             assert said.endswith(b'{"detail": "the request did not come within 2 seconds"}')
             connection.close()
+        early.settimeout(10)
         said = b"".join(iter(lambda: early.recv(1000), b""))  # whose rest was waited for as long
         assert said.startswith(b"HTTP/1.1 403 Forbidden\r\n")
         early.close()
