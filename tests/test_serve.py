@@ -347,7 +347,7 @@ def test_who_is_slow_or_one_too_many_is_refused(folder: Path) -> None:
         assert (busy.status, busy.headers["Retry-After"]) == (429, "1")
         waiting += [begun(b"") for _ in range(2)]
         early = begun(head + b"Origin: null\r\nContent-Length: 1000\r\n\r\nxx")
-        with begun(body + bytes(10**6)) as one_too_many:
+        with begun(body + bytes(10**7)) as one_too_many:
             said = one_too_many.recv(1000)
         assert said.startswith(b"HTTP/1.1 429 Too Many Requests\r\n")
         assert said.endswith(b'{"detail": "too many connections are open; try again in a second"}')
@@ -356,6 +356,7 @@ def test_who_is_slow_or_one_too_many_is_refused(folder: Path) -> None:
             assert said.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
             assert said.endswith(b'{"detail": "the request did not come within 2 seconds"}')
             connection.close()
+        early.settimeout(10)
         said = b"".join(iter(lambda: early.recv(1000), b""))  # whose rest was waited for as long
         assert said.startswith(b"HTTP/1.1 403 Forbidden\r\n")
         early.close()
