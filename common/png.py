@@ -100,6 +100,8 @@ def chunks_of(data: bytes) -> dict[bytes, bytes]:
     """
     if PNG_END not in data:
         raise BadImageError(CUT_OFF)
+    if data[12:16] != b"IHDR":  # by the standard the first
+        raise BadImageError(DAMAGED)
     found: dict[bytes, bytes] = {}
     rows = []
     at = len(PNG)

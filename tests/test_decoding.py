@@ -1,6 +1,7 @@
 """Decoding: every kind of image that is admitted, every kind of damage that is not."""
 
 import io
+import zlib
 
 import cv2
 import numpy as np
@@ -109,6 +110,10 @@ def test_shrinking_averages() -> None:
     assert (grey_levels(encoded(Image.fromarray(lines))) == 100).all()
 
 
+# A chunk before the header, which the standard has come first: others would find another size.
+TEXT = b"\x00\x00\x00\x03tEXta\x00b" + zlib.crc32(b"tEXta\x00b").to_bytes(4, "big")
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
@@ -117,6 +122,7 @@ def test_shrinking_averages() -> None:
         (encoded(GREY, "GIF"), "not a JPEG, PNG or BMP image"),
         (encoded(GREY)[:-20] + bytes(20), "the image is cut off"),
         (encoded(GREY)[:40] + b"\x00" + encoded(GREY)[41:], "the image is damaged"),
+        (encoded(GREY)[:8] + TEXT + encoded(GREY)[8:], "the image is damaged"),
         (TOO_LARGE, "more than 2\\^27 pixels"),
         (encoded(Image.new("L", (12_000, 12_000)), "JPEG"), "more than 2\\^27 pixels"),
     ],
