@@ -1,24 +1,22 @@
 """Read the images of a request into memory, never onto the disk, and decode them."""
 
 import asyncio
+import contextlib
 import functools
-import io
 import itertools
 import logging
-import re
 import time
 from collections.abc import AsyncGenerator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-import simplejpeg
 from fastapi import HTTPException
-from PIL import Image
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
+from common import jpeg
 from common.decoding import BMP, JPEG, PNG, BadImageError, decode
 from inference.exported import Description
 
@@ -199,29 +197,19 @@ def check(files: list[Upload]) -> None:
         raise HTTPException(413, f"{message}; send several requests")
 
 
-def has_many_scans(jpeg: bytes) -> bool:
+def has_many_scans(data: bytes) -> bool:
     """Tell whether a JPEG image has more than `MAX_SCANS` scans."""
-    if jpeg.count(JPEG_SCAN) <= MAX_SCANS:
+    if data.count(SCAN_MARK) <= MAX_SCANS:
         return False
     # Some of these bytes may lie in other segments, or in a video that follows the image.
-    scans = position = 0
-    while scans <= MAX_SCANS and (marker := JPEG_MARKER.search(jpeg, position)):
-        if marker[1] == b"\xd9":  # the end of the image
-            return False
-        scans += marker[1] == b"\xda"
-        position = marker.end()
-        if marker[1] != b"\xd8":  # the start of the image alone has no length
-            position += int.from_bytes(jpeg[position : position + 2], "big")
-    return scans > MAX_SCANS
+    return sum(marker == jpeg.SCAN for marker, _, _ in jpeg.segments(data)) > MAX_SCANS
 
 
-JPEG_SCAN = b"\xff\xda"
-# A marker, but those that may stand in the data of a scan.
-JPEG_MARKER = re.compile(rb"\xff+([\x02-\xcf\xd8-\xfe])")
+SCAN_MARK = jpeg.SCAN.to_bytes(2, "big")
 
 
 def pixels_of(data: bytes) -> int:
-    """Return how many pixels an image file says that it has; 0 where it says nothing."""
+    """Return how many pixels an image file says that it has; 0 where `decode` will refuse it."""
     if data.startswith(PNG) and data[12:16] == b"IHDR":
         return int.from_bytes(data[16:20], "big") * int.from_bytes(data[20:24], "big")
     if data.startswith(BMP):
@@ -230,16 +218,7 @@ def pixels_of(data: bytes) -> int:
         height = int.from_bytes(data[22:26], "little", signed=True)  # negative: from the top
         return int.from_bytes(data[18:22], "little") * abs(height)
     if data.startswith(JPEG):
-        try:
-            height, width, *_ = simplejpeg.decode_jpeg_header(data)
+        with contextlib.suppress(BadImageError):  # `decode` will raise it too
+            (_, _, height, width, _), _ = jpeg.header_of(data)
             return height * width
-        except (ValueError, KeyError):  # a rare kind, or damaged
-            pass
-        try:
-            with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
-                return image.width * image.height
-        except Image.DecompressionBombError:
-            return MAX_PIXELS + 1
-        except (OSError, SyntaxError, ValueError):
-            pass
     return 0

@@ -330,6 +330,14 @@ def test_the_size_is_read_before_decoding(image: bytes) -> None:
     assert pixels_of(image) == 60_000
 
 
+def test_the_size_is_that_of_the_decoder() -> None:
+    """Where they differed, an image might pass that takes any memory."""
+    photo = encoded(Image.new("RGB", (300, 200)), "JPEG")
+    stray = photo[:20] + b"\xff\x01 stray" + photo[20:]  # a mark that other readers refuse
+    assert decode(stray, 28).pixels.shape == (28, 28, 1)
+    assert pixels_of(stray) == 60_000
+
+
 @pytest.mark.slow
 def test_who_is_slow_or_one_too_many_is_refused(folder: Path) -> None:
     with serving(folder, program=("-c", SLOW_AND_SMALL)) as server:
