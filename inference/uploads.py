@@ -29,7 +29,7 @@ MAX_ALL_PIXELS = 2**27  # of all images of one request
 MAX_SCANS = 100  # of a JPEG image: each passes over all its pixels; encoders write about ten
 # Smaller files are decoded sooner than handed to another thread; but all wait for it meanwhile.
 SMALL_BYTES, SMALL_PIXELS = 4096, 2**14
-AT_ONCE_SECONDS = 0.003  # for the small files of one request
+AT_ONCE_SECONDS = 0.005  # for the small files of one request
 TURN_SECONDS = 0.02  # of the other thread for one request, before the next has its turn
 FIELD = "files"
 BODY = "body"  # the name of an image that comes without one
