@@ -182,6 +182,7 @@ def test_hundreds_of_experiments_are_looked_at_offline(empty: Path) -> None:
     ]
     hostile = trial(501, 42, 0.95, optimizer=SCRIPT, classes=[SCRIPT])
     write_experiments(empty, [*trials, hostile])
+    (empty / ".dvc").mkdir(exist_ok=True)
     words = (sys.executable, "-m", "board")
     output = command(empty, "env", f"PYTHONPATH={ROOT}", *words)
     assert output == f"board: 501 results, of which 501 are experiments, in {PAGE}\n"

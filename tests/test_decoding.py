@@ -13,14 +13,7 @@ from sklearn.datasets import load_sample_image
 
 from common.decoding import BadImageError, decode
 from tests.helpers import ADMITTED, DIGIT, GREY, TOO_LARGE, encoded
-
-ROTATED = Image.Exif()
-ROTATED[0x0112] = 6  # the camera was held upright: turn by a quarter, clockwise
-
-
-def grey_levels(data: bytes) -> np.ndarray:
-    """Decode an image to 28 x 28 grey levels, without the axis of the one channel."""
-    return decode(data, 28).pixels[:, :, 0]
+from tests.pictures import COLOURS, IN_COLOUR, ROTATED, grey_levels
 
 
 @pytest.mark.parametrize("kind", ADMITTED)
@@ -147,22 +140,6 @@ def test_a_damaged_image_is_an_image_or_refused(kind: str, at: int, new: bytes) 
         assert grey_levels(data[:at] + new + data[at + len(new) :]).shape == (28, 28)
     except BadImageError as error:
         assert str(error)
-
-
-COLOURS = np.zeros((32, 32, 3), np.uint8)
-COLOURS[:16, :, 0] = 200  # red above
-COLOURS[16:, :16, 1] = 150  # green and blue below
-COLOURS[16:, 16:, 2] = 250
-PICTURE = Image.fromarray(COLOURS)
-IN_COLOUR = {
-    "JPEG": encoded(PICTURE, "JPEG", quality=100, subsampling=0),
-    "CMYK JPEG": encoded(PICTURE.convert("CMYK"), "JPEG", quality=100),
-    "PNG": encoded(PICTURE),
-    "palette PNG": encoded(PICTURE.quantize(4)),
-    "PNG with alpha": encoded(PICTURE.convert("RGBA")),
-    "BMP": encoded(PICTURE, "BMP"),
-    "turned JPEG": encoded(PICTURE.rotate(90), "JPEG", quality=100, subsampling=0, exif=ROTATED),
-}
 
 
 @pytest.mark.parametrize("kind", IN_COLOUR)

@@ -10,7 +10,7 @@ from PIL import Image, PngImagePlugin
 
 from common.decoding import BadImageError, decode
 from tests.helpers import ADMITTED, GREY, encoded
-from tests.test_decoding import IN_COLOUR, ROTATED, grey_levels
+from tests.pictures import IN_COLOUR, ROTATED, grey_levels
 
 LUMA = np.array([0.299, 0.587, 0.114])
 GREY_JPEG = encoded(GREY, "JPEG", quality=95)

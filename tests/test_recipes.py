@@ -119,7 +119,7 @@ def test_only_the_run_that_is_missing_is_made(committed: Path, dataset: Path) ->
     small = params.read_text()
     params.write_text(small.replace("epochs: 2", "epochs: 3"))
     output = command(committed, "python", "-c", code, fails=True)
-    assert "the working tree differs from HEAD in params.yaml; commit or undo it" in output
+    assert "the working tree differs from HEAD in params.yaml; commit or undo that" in output
     params.write_text(small)
     output = command(committed, "python", "-c", code)
     assert "results: accurate, seed 1\n" in output and "results: accurate, seed 0\n" not in output
