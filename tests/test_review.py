@@ -189,6 +189,8 @@ def test_missing_metrics_are_said(history: Path) -> None:
 
 def test_names_are_never_markup(history: Path) -> None:
     sides = {}
+    own = f"  own: {{cmd: exec true, params: ['{SCRIPT}']}}\n"  # or no stage would read it
+    pipeline = (history / "dvc.yaml").read_text().replace("\nplots:\n", f"{own}\nplots:\n")
     for name, share in (("hostile-1", 0.3), ("hostile-2", 0.1)):
         table = predictions(history, "better")
         table["image"] = [f'test/"{SCRIPT}`@team`|{i}' for i in range(len(table))]
@@ -197,7 +199,8 @@ def test_names_are_never_markup(history: Path) -> None:
         table.loc[: int(share * len(table)), "predicted"] = '"><img src=x onerror=alert(1)>'
         sides[name] = table.to_csv(index=False)
         params = (history / "params.yaml").read_text() + f"'{SCRIPT}': '{name} {SCRIPT} #1'\n"
-        changed(history, name, **{"plots/predictions.csv": sides[name], "params.yaml": params})
+        files = {"plots/predictions.csv": sides[name], "params.yaml": params, "dvc.yaml": pipeline}
+        changed(history, name, **files)
     git(history, "branch", "--force", "x&<b>y", "hostile-1")
     review(history, "x&<b>y", "hostile-2")
     for text in reports(history):
