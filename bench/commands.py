@@ -30,7 +30,7 @@ PEAK_MEMORY = (  # a program that runs its arguments as a command and prints the
 Figures = dict[str, float]  # by their units: `images_per_second`, `seconds`, `megabytes`, ...
 
 
-def run_command(folder: Path, *arguments: str, **environment: str) -> str:
+def run_command(folder: Path, *arguments: str) -> str:
     """Run a command in a folder and return what it prints.
 
     Parameters
@@ -39,8 +39,6 @@ def run_command(folder: Path, *arguments: str, **environment: str) -> str:
         Where to run it.
     arguments : str
         The program and its arguments.
-    environment : str
-        Further variables of its environment.
 
     Raises
     ------
@@ -50,7 +48,7 @@ def run_command(folder: Path, *arguments: str, **environment: str) -> str:
     done = subprocess.run(
         arguments,
         cwd=folder,
-        env=ENVIRONMENT | environment,
+        env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

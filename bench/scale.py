@@ -111,14 +111,11 @@ def measure_sweep(repository: Path, jobs: int, threads: int, seeds: range) -> fl
         Seeds that no experiment has yet.
     """
     values = ",".join(map(str, seeds))
-    run_command(repository, "dvc", "exp", "run", "--queue", "-S", f"seed={values}")
-    threads_of_training = {
-        "TF_NUM_INTRAOP_THREADS": str(threads),
-        "TF_NUM_INTEROP_THREADS": str(threads),
-    }
+    options = ("-S", f"seed={values}", "-S", f"threads={threads or 'null'}")
+    run_command(repository, "dvc", "exp", "run", "--queue", *options)
     wanted = count_experiments(repository) + len(seeds)
     start = time.perf_counter()
-    run_command(repository, "dvc", "queue", "start", "--jobs", str(jobs), **threads_of_training)
+    run_command(repository, "dvc", "queue", "start", "--jobs", str(jobs))
     while count_experiments(repository) < wanted:
         if time.perf_counter() - start > LIMIT:
             status = run_command(repository, "dvc", "queue", "status")

@@ -81,9 +81,9 @@ def begin(name: str, module: str) -> None:
     own = Path(*module.split(".")[:-1]) / PIPELINE
     path = own if own.is_file() else PIPELINE
     name = name.rpartition(":")[2]
-    stage = texts_of(path)["stages"].get(name.partition("@")[0], {})
-    if "deps" not in stage:  # one of `foreach` or `matrix`, whose values DVC alone knows
-        print(f"{name}: {path} declares it by a template: not seen if that is changed meanwhile")
+    if "@" in name:  # one of `foreach` or `matrix`, whose values DVC alone knows
+        print(f"{name}: {path} declares it by a template: changes meanwhile are not seen")
+    stage = texts_of(path)["stages"].get(name, {})
     values = texts_of(Path(PARAMS))
     deps = [next(iter(dep)) if isinstance(dep, dict) else dep for dep in stage.get("deps", [])]
     deps = [REFERENCE.sub(lambda found: str(values.get(found[1])), dep) for dep in deps]
@@ -187,13 +187,15 @@ def described(changed: list[str]) -> str:
     return f"changed while this stage ran: {', '.join(changed[:LISTED])}{more}"
 
 
-def declared_keys(pipeline: dict[str, Any]) -> set[str]:
+def declared_keys(pipeline: dict[str, Any]) -> set[str] | None:
     """Return the keys of params.yaml that a dvc.yaml names: those that some stage reads.
 
-    They stand under ``params`` of a stage, or as ``${key}``.
+    They stand under ``params`` of a stage, or as ``${key}``. None if a stage reads the whole file.
     """
     keys = set(REFERENCE.findall(json.dumps(pipeline)))
-    for stage in pipeline.get("stages", {}).values():
-        for one in stage.get("do", stage).get("params", []):
-            keys.update([one] if isinstance(one, str) else one.get(PARAMS, []))
+    for stage in (pipeline.get("stages") or {}).values():
+        for one in stage.get("do", stage).get("params") or []:
+            if isinstance(one, dict) and PARAMS in one and not one[PARAMS]:
+                return None
+            keys.update(one.get(PARAMS, []) if isinstance(one, dict) else [one])
     return {key.partition(".")[0] for key in keys}

@@ -189,6 +189,8 @@ def check_keys(values: Iterable[str], pipeline: object, where: str) -> None:
         If there is another: a line for each, with the nearest name.
     """
     known = declarations.declared_keys(pipeline) if isinstance(pipeline, dict) else set()
+    if known is None:
+        return
     lines = []
     for key in values:
         if key not in known:

@@ -255,3 +255,15 @@ def test_what_is_changed_after_a_stage_began_is_named(
     else:
         (begun / path).write_text(content)
     assert declarations.changes() == said
+
+
+def test_a_stage_made_from_a_template_says_that_it_is_not_watched(
+    begun: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (begun / "dvc.yaml").write_text(
+        "stages: {load: {matrix: {n: [1]}, cmd: 'true', deps: ['${item.n}', code.py]}}"
+    )
+    declarations.begin("load@1", "stages.load")
+    assert capsys.readouterr().out.endswith("template: changes meanwhile are not seen\n")
+    (begun / "code.py").write_text("another")
+    assert declarations.changes() == []

@@ -209,6 +209,10 @@ def test_a_key_that_no_stage_reads_is_named_with_the_nearest(tmp_path: Path) -> 
     (tmp_path / "dvc.yaml").write_text(pipeline.replace("\nplots:\n", f"{own}\nplots:\n"))
     yaml.dump(DEFAULTS | {"epoch": 10, "other": "x"}, path)
     read_params(LoadParams, path)
+    whole = own.replace("[epoch]", "[params.yaml: ]")
+    (tmp_path / "dvc.yaml").write_text(pipeline.replace("\nplots:\n", f"{whole}\nplots:\n"))
+    yaml.dump(DEFAULTS | {"anything": 1}, path)
+    read_params(LoadParams, path)
 
 
 def test_classes_may_be_written_as_whole_numbers(tmp_path: Path) -> None:
